@@ -1,0 +1,240 @@
+"""The files of the blob store: a ``Part`` is written, a ``BlobReader`` reads."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from anyio import to_thread
+
+from schemas.errors import StorageError
+from schemas.records import Checkpoint
+
+BUFFER = 512 * 1024
+"""Bytes gathered before they are written: libcurl hands over 16 KiB at a time."""
+BLOCK = 1024 * 1024
+"""Bytes read at a time."""
+_MOST_BUFFERS = 1024  # what one pwritev takes (IOV_MAX)
+
+
+class Part:
+    """Bytes of one version, written once, in order and from the first on (R3).
+
+    One task owns a part: it alone calls ``write``. Meanwhile one thread may be in
+    ``flush`` or ``checkpoint``; ``rehash``, ``close`` and the store's ``finish`` need
+    the part to themselves. A part that failed once fails for good, since the kernel
+    reports a lost write once only: resume from its last checkpoint, or begin again.
+
+    Every method raises StorageError when the disk refuses.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_failure",
+        "_fd",
+        "_flushed",
+        "_hash",
+        "_hashed",
+        "_path",
+        "_start",
+        "_writing",
+        "length",
+        "name",
+    )
+
+    def __init__(self, fd: int, path: str, start: Checkpoint, *, digest: bool) -> None:
+        self.name = start.part
+        self.length = start.length
+        """Bytes accepted, from the first on; the latest may still be in memory."""
+        self._fd = fd
+        self._path = path
+        self._start = start
+        self._flushed = start.length
+        self._hash = hashlib.sha256() if digest else None
+        self._hashed = 0
+        self._failure: StorageError | None = None
+        # A deque gives and takes atomically, so that write() needs no lock and waits
+        # for a thread's flush only when the buffer is full.
+        self._chunks: deque[bytes] = deque()
+        self._writing = threading.Lock()
+
+    def write(self, chunk: bytes) -> None:
+        """Accept the next bytes; they reach the file when the buffer is full."""
+        self._chunks.append(chunk)
+        self.length += len(chunk)
+        if self.length - self._flushed >= BUFFER:
+            self.flush()
+
+    def flush(self) -> int:
+        """Write the buffer to the file; return the length that other processes see."""
+        with self._writing:
+            if self._failure is not None:
+                raise self._failure
+            blocks = [self._chunks.popleft() for _ in range(len(self._chunks))]
+            if blocks:
+                try:
+                    self._append(blocks)
+                except OSError as error:
+                    raise self._fail(error) from error
+            return self._flushed
+
+    def checkpoint(self) -> Checkpoint:
+        """Flush, and tell where the bytes are, in words that a successor can check.
+
+        With full durability the bytes are on disk when this returns; otherwise the
+        checkpoint is void once the host has restarted (R5). May take as long as the
+        disk does: call it in a thread.
+        """
+        length = self.flush()
+        if self._start.boot is None:
+            try:
+                sync_file(self._fd)
+            except OSError as error:
+                raise self._fail(error) from error
+        return self._start.model_copy(update={"length": length})
+
+    def rehash(self) -> None:
+        """Read the bytes of a predecessor back, so that the digest covers them (R6).
+
+        To be called in a thread after ``resume``, before the first ``write``, which
+        otherwise does it where it stands. Blocks for as long as reading takes.
+        """
+        with self._writing:
+            try:
+                self._hash_prefix()
+            except OSError as error:
+                raise self._fail(error) from error
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of all accepted bytes, hexadecimal, once they are in the file.
+
+        Raises:
+            RuntimeError: bytes are not flushed, or not hashed: no true answer exists.
+        """
+        if self._hash is None or self._hashed != self.length:
+            raise RuntimeError(f"{self._hashed} of {self.length} bytes are hashed")
+        return self._hash.hexdigest()
+
+    def close(self) -> None:
+        """Let the file go; what was not flushed is lost. May be repeated."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with suppress(OSError):
+                os.close(fd)
+
+    def start_writeback(self) -> None:
+        """Ask the kernel to begin writing now, so that a later sync waits less."""
+        # The only call that starts write-out without waiting for it; dirty pages stay
+        # in the cache. Large parts are left alone: they would lose clean ones.
+        if sys.platform != "darwin" and self.length <= BUFFER:
+            with suppress(OSError):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def seal(self, *, sync: bool) -> None:
+        """Force the bytes to disk and close the file; the name is next to change."""
+        try:
+            if sync:
+                sync_file(self._fd)
+            # A network file system may report a lost write as late as here.
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+        except OSError as error:
+            raise self._fail(error) from error
+
+    def _append(self, blocks: list[bytes]) -> None:
+        self._hash_prefix()
+        size = sum(map(len, blocks))
+        done = os.pwritev(self._fd, blocks[:_MOST_BUFFERS], self._flushed)
+        if done < size:  # a short write, or more chunks than one call takes (R6)
+            rest = memoryview(b"".join(blocks))
+            while done < size:
+                done += os.pwrite(self._fd, rest[done:], self._flushed + done)
+        if self._hash is not None:
+            for block in blocks:
+                self._hash.update(block)
+            self._hashed += size
+        self._flushed += size
+
+    def _hash_prefix(self) -> None:
+        while self._hash is not None and self._hashed < self._flushed:
+            size = min(BLOCK, self._flushed - self._hashed)
+            block = os.pread(self._fd, size, self._hashed)
+            if not block:
+                raise OSError(errno.EIO, "shorter than its checkpoint")
+            self._hash.update(block)
+            self._hashed += len(block)
+
+    def _fail(self, error: OSError) -> StorageError:
+        self._failure = StorageError.from_os(error, self._path)
+        return self._failure
+
+
+class BlobReader:
+    """Reads one file at any offset, while it grows, is renamed or deleted.
+
+    Only as many bytes as Redis acknowledges are the record's: the caller knows how
+    many, the file does not (R8).
+    """
+
+    def __init__(self, fd: int, path: str) -> None:
+        self._fd = fd
+        self._path = path
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes from ``offset`` on; none at the file's end."""
+        try:
+            return os.pread(self._fd, size, offset)
+        except OSError as error:
+            raise StorageError.from_os(error, self._path) from error
+
+    def close(self) -> None:
+        """Let the file go. May be repeated."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+async def read_blocks(
+    reader: BlobReader, start: int, end: int, size: int = BLOCK
+) -> AsyncIterator[bytes]:
+    """Yield the bytes from ``start`` to ``end``, reading each block in a thread.
+
+    Raises:
+        StorageError: the file has fewer bytes than ``end``, or cannot be read.
+    """
+    while start < end:
+        wanted = min(size, end - start)
+        block = await to_thread.run_sync(reader.read_at, start, wanted)
+        if not block:
+            raise StorageError(f"the blob ends at {start}, before {end}")
+        start += len(block)
+        yield block
+
+
+def sync_file(fd: int) -> None:
+    """Return when the bytes of a file are on the medium, not only on their way."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync stops at the drive's own cache
+    else:
+        os.fdatasync(fd)
