@@ -1,0 +1,120 @@
+"""The concept of a background fetch: its state, outcome and progress.
+
+Byte counters are unsigned 64-bit. Redis keeps them as decimal text, and messages carry
+those above 2**53 as decimal text too; models read both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, TypeAdapter
+
+from schemas.errors import InvalidMessage
+from schemas.messages import Message
+from schemas.options import ImageResource
+
+
+class Result(StrEnum):
+    """``BackgroundFetchResult``: how a background fetch ended (BF-IDL-08)."""
+
+    ACTIVE = ""
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+class FailureReason(StrEnum):
+    """``BackgroundFetchFailureReason``: why it failed (BF-IDL-09)."""
+
+    NONE = ""
+    ABORTED = "aborted"
+    BAD_STATUS = "bad-status"
+    FETCH_ERROR = "fetch-error"
+    QUOTA_EXCEEDED = "quota-exceeded"
+    DOWNLOAD_TOTAL_EXCEEDED = "download-total-exceeded"
+
+
+class Priority(StrEnum):
+    """Which of the three RQ queues a fetch waits in; Fetch's request priority."""
+
+    HIGH = "high"
+    AUTO = "auto"
+    LOW = "low"
+
+
+Bytes = Annotated[int, Field(ge=0, le=2**64 - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One snapshot of a fetch: consistent, possibly coalesced with earlier ones.
+
+    Counts are bytes; ``download_total`` 0 means unknown. ``downloaded`` may fall when
+    a record starts again (BF-PROG-10).
+    """
+
+    downloaded: int
+    download_total: int
+    uploaded: int
+    upload_total: int
+    result: Result
+    failure_reason: FailureReason
+
+
+_ICONS = TypeAdapter(tuple[ImageResource, ...])
+
+
+def _icons(value: Any) -> Any:
+    return _ICONS.validate_json(value) if isinstance(value, str | bytes) else value
+
+
+class FetchState(Message):
+    """Everything about one background fetch that its registration shows."""
+
+    uid: str
+    id: str
+    scope: str
+    title: str = ""
+    icons: Annotated[tuple[ImageResource, ...], BeforeValidator(_icons)] = ()
+    download_total: Bytes = 0
+    downloaded: Bytes = 0
+    upload_total: Bytes = 0
+    uploaded: Bytes = 0
+    result: Result = Result.ACTIVE
+    failure_reason: FailureReason = FailureReason.NONE
+    records_available: bool = True
+    records: int = 0
+    open_records: int = 0
+    base_url: str = ""
+    created_at: int = 0
+    settled_at: int = 0
+    version: int = 0
+    """Rises with every change; a state with a lower version is older."""
+
+    @classmethod
+    def from_hash(cls, fields: Mapping[bytes, bytes]) -> Self:
+        """Read a registration hash.
+
+        Raises:
+            InvalidMessage: it is not one.
+        """
+        try:
+            plain = {key.decode(): value.decode() for key, value in fields.items()}
+        except UnicodeDecodeError as error:
+            raise InvalidMessage(f"no registration hash: {error}") from error
+        return cls.from_plain(plain)
+
+    @property
+    def progress(self) -> Progress:
+        """The part of this state that changes while bytes move."""
+        return Progress(
+            self.downloaded,
+            self.download_total,
+            self.uploaded,
+            self.upload_total,
+            self.result,
+            self.failure_reason,
+        )

@@ -1,0 +1,64 @@
+"""The forms of names: scopes, subscribers and the caller's fetch ids."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from schemas.errors import InvalidName
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+MAX_ID_BYTES = 1024
+
+
+def check_scope(scope: str) -> str:
+    """Return ``scope`` if it has the form of a scope name.
+
+    Raises:
+        InvalidName: it is not 1 to 64 letters, digits, dots, dashes or underscores.
+    """
+    return _check("scope", scope)
+
+
+def check_subscriber(name: str) -> str:
+    """Return ``name`` if it has the form of a subscriber name.
+
+    Raises:
+        InvalidName: it is not 1 to 64 letters, digits, dots, dashes or underscores.
+    """
+    return _check("subscriber", name)
+
+
+def check_id(id: str) -> str:
+    """Return ``id`` if a background fetch may have it: 1 to 1,024 bytes of UTF-8.
+
+    Ids are compared as they are, without trimming or folding (BF-STATE-07).
+
+    Raises:
+        InvalidName: it is empty, too long, or no text.
+    """
+    if not isinstance(id, str) or not id:
+        raise InvalidName(f"a fetch id must be a non-empty string, got {id!r}")
+    try:
+        size = len(id.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidName(f"a fetch id must be valid UTF-8, got {id!r}") from error
+    if size > MAX_ID_BYTES:
+        raise InvalidName(
+            f"a fetch id has at most {MAX_ID_BYTES} bytes, got {size}: {id[:40]!r}…"
+        )
+    return id
+
+
+def new_uid() -> str:
+    """Draw the name that one background fetch keeps for ever: 32 hex digits."""
+    return secrets.token_hex(16)
+
+
+def _check(kind: str, value: str) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise InvalidName(
+            f"{value!r} is no {kind} name: use 1 to 64 letters, digits, '.', '_' "
+            "or '-', starting with a letter or digit"
+        )
+    return value

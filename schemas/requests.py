@@ -1,0 +1,233 @@
+"""``Request``: what to fetch, checked as Fetch's constructor does (BF-FETCH-02)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Self
+
+from schemas import codec
+from schemas.errors import InvalidMessage, InvalidRequest
+from schemas.fetches import Priority
+from schemas.urls import parse_url
+
+Mode = Literal["cors", "same-origin", "navigate", "no-cors"]
+Credentials = Literal["omit", "same-origin", "include"]
+Redirect = Literal["follow", "error", "manual"]
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+MAX_BODY_BYTES = 1024 * 1024
+"""A request body travels inside the request's own message."""
+MAX_HEADERS = 200
+MAX_HEADER_BYTES = 32 * 1024
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_FORBIDDEN_METHODS = ("CONNECT", "TRACE", "TRACK")
+_NORMALISED = ("DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT")
+# Headers by which a caller could desynchronise the connection, or claim a host or a
+# length that is not the real one.
+_FORBIDDEN_HEADERS = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_REFERRER_POLICIES = (
+    "",
+    "no-referrer",
+    "no-referrer-when-downgrade",
+    "same-origin",
+    "origin",
+    "strict-origin",
+    "origin-when-cross-origin",
+    "strict-origin-when-cross-origin",
+    "unsafe-url",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing to fetch; the members of the Fetch standard's ``Request``.
+
+    The URL may be relative until ``fetch()`` resolves it against the scope's base.
+    ``body`` is bytes or text (sent as UTF-8), at most 1 MiB.
+
+    Raises:
+        InvalidRequest: a member is malformed or forbidden; the message shows it.
+    """
+
+    url: str
+    method: str = field(default="GET", kw_only=True)
+    headers: Headers | None = field(default=None, kw_only=True)
+    body: bytes | str | None = field(default=None, kw_only=True)
+    mode: Mode = field(default="cors", kw_only=True)
+    credentials: Credentials = field(default="same-origin", kw_only=True)
+    redirect: Redirect = field(default="follow", kw_only=True)
+    referrer: str = field(default="about:client", kw_only=True)
+    referrer_policy: str = field(default="", kw_only=True)
+    integrity: str = field(default="", kw_only=True)
+    priority: Priority = field(default=Priority.AUTO, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.url, str):
+            raise InvalidRequest(f"a URL is a string, got {self.url!r}")
+        store = object.__setattr__
+        store(self, "method", _check_method(self.method))
+        headers = _check_headers(self.headers)
+        if self.body is not None:
+            body, implied = _check_body(self.body, self.method)
+            if implied and not any(
+                name.lower() == "content-type" for name, _ in headers
+            ):
+                headers += (("Content-Type", implied),)
+            store(self, "body", body)
+        store(self, "headers", headers)
+        _check_choice("mode", self.mode, ("cors", "same-origin", "navigate", "no-cors"))
+        _check_choice(
+            "credentials", self.credentials, ("omit", "same-origin", "include")
+        )
+        _check_choice("redirect", self.redirect, ("follow", "error", "manual"))
+        _check_choice("referrer_policy", self.referrer_policy, _REFERRER_POLICIES)
+        _check_choice("priority", self.priority, tuple(Priority))
+        store(self, "priority", Priority(self.priority))
+        if self.mode == "navigate":
+            raise InvalidRequest("mode 'navigate' is reserved for browsers")
+
+    @classmethod
+    def of(cls, item: Request | str) -> Self | Request:
+        """Return ``item`` as a request; a string is its URL (BF-IDL-03)."""
+        return item if isinstance(item, Request) else cls(item)
+
+    @property
+    def header_list(self) -> tuple[tuple[str, str], ...]:
+        """The headers as checked pairs."""
+        headers = self.headers
+        assert isinstance(headers, tuple)
+        return headers
+
+    @property
+    def content(self) -> bytes:
+        """The body as it is sent; empty without one."""
+        return self.body if isinstance(self.body, bytes) else b""
+
+    def resolve(self, base: str | None) -> Request:
+        """Return this request with an absolute, checked URL (BF-FETCH-08).
+
+        Raises:
+            InvalidURL: it cannot be parsed, or may not be fetched.
+            InvalidRequest: its mode is ``no-cors`` (BF-FETCH-04).
+        """
+        if self.mode == "no-cors":
+            raise InvalidRequest(f"mode 'no-cors' cannot be fetched: {self.url!r}")
+        url = parse_url(self.url, base)
+        return self if url == self.url else replace(self, url=url)
+
+    def encode(self) -> bytes:
+        """Pack this request; members at their defaults are left out."""
+        plain: dict[str, object] = {"url": self.url}
+        for name, wire, default in _WIRE:
+            value = getattr(self, name)
+            if value != default:
+                plain[wire] = str(value) if name == "priority" else value
+        return codec.encode(plain)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Unpack a request.
+
+        Raises:
+            InvalidMessage: the bytes are none.
+        """
+        plain = codec.decode(data)
+        members = {name: plain[wire] for name, wire, _ in _WIRE if wire in plain}
+        headers = members.get("headers", ())
+        try:
+            members["headers"] = tuple((name, value) for name, value in headers)  # type: ignore[attr-defined]
+            return cls(plain["url"], **members)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidMessage(f"no request: {error}") from error
+
+
+_WIRE: tuple[tuple[str, str, object], ...] = (
+    ("method", "method", "GET"),
+    ("headers", "headers", ()),
+    ("body", "body", None),
+    ("mode", "mode", "cors"),
+    ("credentials", "credentials", "same-origin"),
+    ("redirect", "redirect", "follow"),
+    ("referrer", "referrer", "about:client"),
+    ("referrer_policy", "referrerPolicy", ""),
+    ("integrity", "integrity", ""),
+    ("priority", "priority", Priority.AUTO),
+)
+
+
+def _check_method(method: str) -> str:
+    if not isinstance(method, str) or not _TOKEN.fullmatch(method):
+        raise InvalidRequest(f"{method!r} is no HTTP method")
+    upper = method.upper()
+    if upper in _FORBIDDEN_METHODS:
+        raise InvalidRequest(f"method {method!r} is forbidden (Fetch § methods)")
+    return upper if upper in _NORMALISED else method
+
+
+def _check_headers(headers: Headers | None) -> tuple[tuple[str, str], ...]:
+    if not headers:
+        return ()
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    try:
+        checked = tuple(_check_header(name, value) for name, value in pairs)
+    except (ValueError, AttributeError) as error:
+        raise InvalidRequest(
+            f"headers must be a mapping or pairs of strings, got {headers!r}"
+        ) from error
+    size = sum(len(name) + len(value) for name, value in checked)
+    if len(checked) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+        raise InvalidRequest(
+            f"at most {MAX_HEADERS} headers and {MAX_HEADER_BYTES} bytes, "
+            f"got {len(checked)} and {size}"
+        )
+    return checked
+
+
+def _check_header(name: str, value: str) -> tuple[str, str]:
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise InvalidRequest(f"{name!r} is no header name")
+    if name.lower() in _FORBIDDEN_HEADERS:
+        raise InvalidRequest(f"the header {name!r} is set by the worker alone")
+    value = value.strip(" \t\r\n")
+    if any(char in "\r\n\0" or ord(char) > 0xFF for char in value):
+        raise InvalidRequest(f"the value of header {name!r} cannot be sent: {value!r}")
+    return name, value
+
+
+def _check_body(body: bytes | str, method: str) -> tuple[bytes, str]:
+    if method in ("GET", "HEAD"):
+        raise InvalidRequest(f"a {method} request has no body")
+    if isinstance(body, str):
+        content, implied = body.encode("utf-8", "replace"), "text/plain;charset=UTF-8"
+    elif isinstance(body, bytes | bytearray | memoryview):
+        content, implied = bytes(body), ""
+    else:
+        raise InvalidRequest(f"a body is bytes or text, got {type(body).__name__}")
+    if len(content) > MAX_BODY_BYTES:
+        raise InvalidRequest(
+            f"a request body has at most {MAX_BODY_BYTES} bytes, got {len(content)}"
+        )
+    return content, implied
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        known = ", ".join(repr(str(choice)) for choice in choices)
+        raise InvalidRequest(f"{name} must be one of {known}, got {value!r}")
