@@ -1,0 +1,128 @@
+"""The agenda: which fetches need a look, and what a look came to (R15, R25)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from broker.connection import Connection, told_apart
+from broker.keys import AGENDA, RECLAIM, FetchKeys, ScopeKeys
+from broker.queue import LaneJob, queue_key
+from broker.registration import context
+from broker.settings import Settings, milliseconds
+from schemas.fetches import Priority
+from schemas.records import RecordState
+
+BATCH = 100
+
+
+class Verdict(StrEnum):
+    """What a look at a fetch came to."""
+
+    WORK = "work"
+    WAIT = "wait"
+    RELEASED = "released"
+    PURGE = "purge"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The outcome of one look, and what is left for the caller to do."""
+
+    verdict: Verdict
+    jobs: tuple[LaneJob, ...] = ()
+    """RQ jobs to enqueue."""
+    dead_jobs: tuple[str, ...] = ()
+    """RQ jobs of lanes whose lease ended."""
+
+
+class Agenda:
+    """Looks at fetches whose time has come. Safe to run in any number of processes."""
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._connection = connection
+        self._settings = settings
+
+    async def grace(self, lease: timedelta, *, name: str = "") -> timedelta:
+        """Record a pass; return how long nothing may be taken over yet (R15)."""
+        server = await self._connection.ask("INFO", "server")
+        left = await self._connection.run(
+            "pass", [RECLAIM], [str(server["run_id"]), milliseconds(lease), name]
+        )
+        return timedelta(milliseconds=left)
+
+    async def due(self) -> list[FetchKeys]:
+        """Return some of the fetches to look at now, the longest due first."""
+        now = await self._connection.now()
+        members: list[bytes] = await self._connection.ask(
+            "ZRANGEBYSCORE", AGENDA, "-inf", now, "LIMIT", 0, BATCH
+        )
+        return [FetchKeys(*member.decode().split("/", 1)) for member in members]
+
+    async def look(self, keys: FetchKeys) -> Look:
+        """Do what is due for one fetch, and write down when to look again."""
+        shown: list[bytes | None] = await self._connection.ask(
+            "HMGET", keys.fetch, "priority", "id", "records"
+        )
+        priority, id, records = (value.decode() if value else "" for value in shown)
+        priority = priority or Priority.AUTO
+        names, arguments = context(keys, self._settings)
+        scope = ScopeKeys(keys.scope)
+        verdict, jobs, dead = await self._connection.run(
+            "look",
+            [
+                *names,
+                keys.lanes,
+                keys.claims,
+                keys.pool,
+                keys.jobs,
+                queue_key(priority),
+                RECLAIM,
+                keys.readers,
+                scope.fetches,
+                scope.latest,
+                *keys.all(),
+            ],
+            [
+                *arguments,
+                self._settings.max_lanes,
+                self._settings.lane_size,
+                milliseconds(self._settings.lease),
+            ],
+        )
+        return Look(
+            Verdict(verdict.decode()),
+            tuple(
+                LaneJob(
+                    job.decode(),
+                    keys.scope,
+                    keys.uid,
+                    id,
+                    int(records),
+                    priority,
+                )
+                for job in jobs
+            ),
+            tuple(job.decode() for job in dead if job),
+        )
+
+    async def parts(self, keys: FetchKeys) -> dict[str, set[str]]:
+        """Return the part files of a fetch's records, by store."""
+        found: dict[str, set[str]] = {}
+        with told_apart(self._connection.url):
+            async for _, value in self._connection.redis.hscan_iter(keys.records):
+                checkpoint = RecordState.decode(value).checkpoint
+                if checkpoint is not None:
+                    found.setdefault(checkpoint.store, set()).add(checkpoint.part)
+        return found
+
+    async def purged(self, keys: FetchKeys) -> None:
+        """Forget the records of a released fetch whose bytes are deleted."""
+        kept = {keys.fetch, keys.events, keys.tokens}
+        await self._connection.run(
+            "purged",
+            [keys.fetch, AGENDA, *(key for key in keys.all() if key not in kept)],
+            [keys.member, milliseconds(self._settings.retention)],
+        )

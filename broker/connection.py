@@ -1,0 +1,128 @@
+"""One client of Redis or Valkey: where it is, and how its errors are told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    OutOfMemoryError,
+    ReadOnlyError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from broker.scripts import Argument, script
+from schemas.errors import ConfigError, QuotaExceeded, Unreachable
+
+
+def masked(url: str) -> str:
+    """The URL as it may be shown: without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rsplit("@", 1)[1]))
+
+
+@contextmanager
+def told_apart(url: str) -> Iterator[None]:
+    """Turn the client's errors into ours.
+
+    Raises:
+        Unreachable: the server does not answer, or refuses writes for now.
+        QuotaExceeded: the server is at its ``maxmemory``.
+    """
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise QuotaExceeded(f"Redis at {masked(url)} is at its maxmemory") from error
+    except ReadOnlyError as error:
+        raise Unreachable(f"Redis at {masked(url)} is a read-only replica") from error
+    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        raise Unreachable(f"no Redis at {masked(url)}: {error}") from error
+
+
+class Connection:
+    """A pool of connections for commands that answer at once.
+
+    A command is repeated after a lost answer, which is harmless: reads, and scripts
+    that are idempotent (R22). Blocking reads take a client of their own.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Does not connect yet.
+
+        Raises:
+            ConfigError: ``url`` is no Redis URL.
+        """
+        self.url = url
+        self.redis = self._client(socket_timeout=10.0, retries=3)
+
+    def _client(self, *, socket_timeout: float | None, retries: int) -> Redis:
+        try:
+            pool = BlockingConnectionPool.from_url(
+                self.url,
+                max_connections=32,
+                timeout=10,
+                socket_timeout=socket_timeout,
+                socket_connect_timeout=5.0,
+                health_check_interval=30,
+                retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.02), retries),
+            )
+        except ValueError as error:
+            raise ConfigError(
+                f"{masked(self.url)!r} is no Redis URL: {error}; "
+                "use redis://HOST:PORT/DB, rediss:// or unix:///PATH"
+            ) from error
+        return Redis.from_pool(pool)
+
+    def blocking_client(self) -> Redis:
+        """A client for one consumer's blocking reads; nothing is repeated."""
+        return self._client(socket_timeout=None, retries=0)
+
+    async def run(
+        self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()
+    ) -> Any:
+        """Run the script ``name``; text in the reply is bytes.
+
+        Raises:
+            Unreachable: the server does not answer.
+        """
+        with told_apart(self.url):
+            return await script(name).run(self.redis, keys, arguments)
+
+    async def ask(self, *command: Argument) -> Any:
+        """Send one command that may be repeated; text in the reply is bytes.
+
+        Raises:
+            Unreachable: the server does not answer.
+        """
+        with told_apart(self.url):
+            return await self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
+
+    async def now(self) -> int:
+        """Milliseconds since the epoch by the server's clock, which alone decides."""
+        seconds, micros = await self.ask("TIME")
+        now: int = seconds * 1000 + micros // 1000
+        return now
+
+    async def ping(self) -> None:
+        """Make sure that the server answers.
+
+        Raises:
+            Unreachable: it does not.
+        """
+        await self.ask("PING")
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self.redis.aclose()

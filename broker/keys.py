@@ -1,0 +1,201 @@
+"""Every key and channel in Redis, with its type and lifetime. Spelled here alone.
+
+``member`` names a background fetch in structures that span scopes: ``<scope>/<uid>``.
+Keys below a fetch live until its retention ends; the rest as long as the scope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PREFIX = "bgfetch:"
+SCOPES = PREFIX + "scopes"  # SET of scope names
+AGENDA = PREFIX + "agenda"  # ZSET member -> ms at which a reclaimer looks at the fetch
+RECLAIM = PREFIX + "reclaim"  # HASH time, run_id, grace_until of take-over passes (R15)
+STORES = PREFIX + "stores"  # HASH store id -> where it was last opened (R4)
+ABORTS = PREFIX + "aborts"  # channel: uid of a fetch that ended under its lanes
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeKeys:
+    """The keys of one scope."""
+
+    scope: str
+
+    @property
+    def _prefix(self) -> str:
+        return f"{PREFIX}{self.scope}:"
+
+    @property
+    def scope_hash(self) -> str:
+        """HASH: seq, base_url, version and count of the subscriber set (R11)."""
+        return f"{PREFIX}{self.scope}"
+
+    @property
+    def active(self) -> str:
+        """HASH id -> ``<seq>:<uid>``: the map of active background fetches."""
+        return self._prefix + "active"
+
+    @property
+    def latest(self) -> str:
+        """HASH id -> uid of the newest retained fetch with that id."""
+        return self._prefix + "latest"
+
+    @property
+    def fetches(self) -> str:
+        """ZSET uid -> seq: every retained fetch, active and settled."""
+        return self._prefix + "fetches"
+
+    @property
+    def subscribers(self) -> str:
+        """HASH name -> ``<joined> <left or ->``: versions of the set (R11)."""
+        return self._prefix + "subscribers"
+
+    @property
+    def events(self) -> str:
+        """STREAM of event messages, and the channel with the same bytes (R9)."""
+        return self._prefix + "events"
+
+    @property
+    def progress(self) -> str:
+        """Channel: registration snapshots, best effort."""
+        return self._prefix + "progress"
+
+    @property
+    def clients(self) -> str:
+        """Channel: windows that listeners asked for."""
+        return self._prefix + "clients"
+
+    def fetch(self, uid: str) -> FetchKeys:
+        """The keys of one background fetch."""
+        return FetchKeys(self.scope, uid)
+
+    def subscriber(self, name: str) -> SubscriberKeys:
+        """The keys of one subscriber."""
+        return SubscriberKeys(self.scope, name)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchKeys:
+    """The keys of one background fetch."""
+
+    scope: str
+    uid: str
+
+    @property
+    def member(self) -> str:
+        """The name of this fetch in structures that span scopes."""
+        return f"{self.scope}/{self.uid}"
+
+    @property
+    def fetch(self) -> str:
+        """HASH: the registration, one readable field per attribute."""
+        return f"{PREFIX}{self.scope}:fetch:{self.uid}"
+
+    @property
+    def staged(self) -> str:
+        """HASH like ``requests``, with a TTL, until the fetch is registered (R22)."""
+        return self.fetch + ":staged"
+
+    @property
+    def requests(self) -> str:
+        """HASH index -> request message."""
+        return self.fetch + ":requests"
+
+    @property
+    def states(self) -> str:
+        """HASH index -> ``<lane>:<nonce> <stored> <uploaded> <result>`` (R14, R18)."""
+        return self.fetch + ":states"
+
+    @property
+    def records(self) -> str:
+        """HASH index -> record state message, written under the lane's fence."""
+        return self.fetch + ":records"
+
+    @property
+    def pool(self) -> str:
+        """ZSET index -> ms when due: records given back by lanes."""
+        return self.fetch + ":pool"
+
+    @property
+    def lanes(self) -> str:
+        """HASH lane number -> ``<nonce> <deadline ms> <job id>`` (R2)."""
+        return self.fetch + ":lanes"
+
+    @property
+    def claims(self) -> str:
+        """ZSET index -> lane number: records that lanes work on."""
+        return self.fetch + ":claims"
+
+    @property
+    def jobs(self) -> str:
+        """HASH lane slot -> id of the RQ job last wanted for it (R1)."""
+        return self.fetch + ":jobs"
+
+    @property
+    def events(self) -> str:
+        """HASH of what happened to this fetch's events (R10, R11).
+
+        ``<event>`` -> ``<entry id> <version> <owed> <settled> <predecessor or ->``;
+        ``<event>|<name>`` -> ``<status> <failures> <attempt> <nonce> <consumer>``.
+        """
+        return self.fetch + ":events"
+
+    @property
+    def readers(self) -> str:
+        """ZSET reader -> ms when its lease ends (R17)."""
+        return self.fetch + ":readers"
+
+    @property
+    def tokens(self) -> str:
+        """HASH call token -> answer, so that a repeated call repeats it (R23)."""
+        return self.fetch + ":tokens"
+
+    def all(self) -> tuple[str, ...]:
+        """Every key of this fetch."""
+        return (
+            self.fetch,
+            self.staged,
+            self.requests,
+            self.states,
+            self.records,
+            self.pool,
+            self.lanes,
+            self.claims,
+            self.jobs,
+            self.events,
+            self.readers,
+            self.tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberKeys:
+    """The keys of one subscriber of a scope; members are ``<uid>/<event>``."""
+
+    scope: str
+    name: str
+
+    @property
+    def _prefix(self) -> str:
+        return f"{PREFIX}{self.scope}:subscriber:{self.name}:"
+
+    @property
+    def due(self) -> str:
+        """ZSET delivery -> ms when due: deliveries that nobody holds (R20)."""
+        return self._prefix + "due"
+
+    @property
+    def leases(self) -> str:
+        """ZSET delivery -> ms when its holder's lease ends."""
+        return self._prefix + "leases"
+
+    @property
+    def consumers(self) -> str:
+        """ZSET consumer -> ms when it counts as dead."""
+        return self._prefix + "consumers"
+
+    @property
+    def dead(self) -> str:
+        """HASH delivery -> why it was given up: the dead letters."""
+        return self._prefix + "dead"

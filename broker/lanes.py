@@ -1,0 +1,187 @@
+"""A lane's side of Redis: take a lane, report on its records, leave (R1, R2, R14)."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from broker.connection import Connection
+from broker.keys import FetchKeys
+from broker.registration import context
+from broker.settings import Settings, milliseconds
+from schemas.fetches import FetchState
+from schemas.records import RecordResult, RecordState
+from schemas.requests import Request
+
+
+class Refusal(StrEnum):
+    """Why there is no lane, or no longer one."""
+
+    GONE = "gone"
+    SETTLED = "settled"
+    PAUSED = "paused"
+    FULL = "full"
+    IDLE = "idle"
+    STALE = "stale"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One record that the lane may work on."""
+
+    index: int
+    request: Request
+    state: RecordState
+    stored: int
+    """Bytes of this record that the fetch's sum holds now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A lane that was taken: the fetch, its age by Redis's clock, the first records."""
+
+    state: FetchState
+    age: timedelta
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReport:
+    """How a record stands. Counts are absolute bytes of this record (R18).
+
+    ``delay`` gives the record back to the pool, to be taken again after that time.
+    ``state`` is None when nothing in it changed since the last report.
+    """
+
+    index: int
+    stored: int
+    uploaded: int = 0
+    result: RecordResult = RecordResult.OPEN
+    delay: timedelta | None = None
+    state: RecordState | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether the lane no longer holds the record after this report."""
+        return self.delay is not None or self.result is not RecordResult.OPEN
+
+    def arguments(self) -> list[str | bytes | int]:
+        """The six values of this record as the script takes them."""
+        return [
+            self.index,
+            self.stored,
+            self.uploaded,
+            self.result,
+            "" if self.delay is None else milliseconds(self.delay),
+            b"" if self.state is None else self.state.encode(),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a report came to."""
+
+    refusal: Refusal | None
+    """Set when this lane is over: the fetch ended, or another holds its right."""
+    open_records: int = 0
+    next_due: timedelta | None = None
+    """Until the next record that was given back can be taken; None without one."""
+    stale: frozenset[int] = frozenset()
+    """Records in the report that this lane no longer holds."""
+    claims: tuple[Claim, ...] = ()
+
+
+class LaneHold:
+    """The right of one lane to work on records of one fetch, as long as it reports."""
+
+    def __init__(
+        self, connection: Connection, settings: Settings, keys: FetchKeys
+    ) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._context, self._arguments = context(keys, settings)
+        self._lanes = [keys.lanes, keys.claims, keys.pool]
+        self._records = [keys.states, keys.requests, keys.records]
+        self._nonce = secrets.token_hex(8)
+        self._number = 0
+
+    async def take(self, job_id: str, want: int) -> Refusal | Opened:
+        """Open the lane and take its first records, or tell why there is none."""
+        settings = self._settings
+        reply = await self._connection.run(
+            "take",
+            [*self._context, *self._lanes, *self._records],
+            [
+                *self._arguments,
+                self._nonce,
+                job_id,
+                milliseconds(settings.lease),
+                settings.max_lanes,
+                settings.lane_size,
+                want,
+            ],
+        )
+        if reply[0] != b"ok":
+            return Refusal(reply[0].decode())
+        self._number = reply[1]
+        fields = dict(zip(reply[2][::2], reply[2][1::2], strict=True))
+        state = FetchState.from_hash(fields)
+        age = timedelta(milliseconds=reply[4] - state.created_at)
+        return Opened(state, age, tuple(_claims(reply[3])))
+
+    async def report(
+        self, reports: Sequence[RecordReport], *, want: int, held: int
+    ) -> Answer:
+        """Say how records stand, keep the lease, and take up to ``want`` more.
+
+        ``held`` counts the records that the lane holds after this report.
+        """
+        reply = await self._connection.run(
+            "report",
+            [*self._context, *self._lanes, *self._records],
+            [
+                *self._arguments,
+                self._number,
+                self._nonce,
+                milliseconds(self._settings.lease),
+                milliseconds(self._settings.progress_interval * 0.8),
+                want,
+                held,
+                *(value for report in reports for value in report.arguments()),
+            ],
+        )
+        if reply[0] != b"ok":
+            return Answer(Refusal(reply[0].decode()))
+        _, open_records, due, verdicts, rows = reply
+        stale = frozenset(
+            report.index
+            for report, verdict in zip(reports, verdicts, strict=True)
+            if verdict == b"stale"
+        )
+        next_due = timedelta(milliseconds=due) if due >= 0 else None
+        return Answer(None, open_records, next_due, stale, tuple(_claims(rows)))
+
+    async def leave(self) -> None:
+        """Give back every record that the lane still holds."""
+        await self._connection.run(
+            "leave",
+            [*self._context, *self._lanes],
+            [*self._arguments, self._number, self._nonce],
+        )
+
+
+def _claims(rows: Sequence[Any]) -> list[Claim]:
+    return [
+        Claim(
+            rows[at],
+            Request.decode(rows[at + 1]),
+            RecordState.decode(rows[at + 2]) if rows[at + 2] else RecordState(),
+            rows[at + 3],
+        )
+        for at in range(0, len(rows), 4)
+    ]

@@ -1,0 +1,24 @@
+#!lua
+-- join: make a subscriber part of the scope's set, its group included (R11, R12).
+-- KEYS[1] scope HASH   KEYS[2] subscribers HASH   KEYS[3] event STREAM   KEYS[4] scopes SET
+-- KEYS[5] consumers ZSET
+-- ARGV[1] scope   ARGV[2] subscriber   ARGV[3] consumer   ARGV[4] lease ms
+-- Returns the version in which the subscriber joined.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local known = redis.call('HGET', KEYS[2], ARGV[2])
+local joined = known and string.match(known, '^(%d+) %-$')
+-- The first subscriber adopts what waited for one, and a lost group begins again at 0:
+-- deliveries that have an outcome are skipped (R9, R12).
+local start = '0'
+if not joined then
+  local count = tonumber(redis.call('HGET', KEYS[1], 'subscribers') or 0)
+  start = count == 0 and '0' or '$'
+  joined = redis.call('HINCRBY', KEYS[1], 'version', 1)
+  redis.call('HSET', KEYS[2], ARGV[2], joined .. ' -')
+  redis.call('HINCRBY', KEYS[1], 'subscribers', 1)
+  redis.call('SADD', KEYS[4], ARGV[1])
+end
+redis.pcall('XGROUP', 'CREATE', KEYS[3], ARGV[2], start, 'MKSTREAM')
+redis.call('ZADD', KEYS[5], now + ARGV[4], ARGV[3])
+return tonumber(joined)

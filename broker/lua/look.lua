@@ -1,0 +1,131 @@
+#!lua flags=allow-oom
+-- look: do what is due for one background fetch, and write when to look again (R25).
+-- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10] jobs HASH
+-- KEYS[11] RQ queue LIST   KEYS[12] reclaim HASH   KEYS[13] readers ZSET
+-- KEYS[14] fetches ZSET   KEYS[15] latest HASH   KEYS[16..] all keys of the fetch
+-- ARGV[1..4] see _fetch.lua   ARGV[5] lanes at most   ARGV[6] records per lane
+-- ARGV[7] patience ms: how long a queued job may wait before the next look
+-- Returns {verdict, new jobs, dead lanes' jobs}; verdict is 'work', 'wait', 'released',
+-- 'purge' (delete the blobs, then call purged), or 'gone'.
+--@include _fetch
+--@include _lanes
+local jobs, queue, reclaim, readers = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
+local max_lanes, lane_size, patience = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+
+local function again(at)
+  redis.call('ZADD', agenda, at, member)
+  return {'wait', {}, {}}
+end
+
+-- Lanes whose lease is over lose their records, unless leases ran on while nobody
+-- could renew them (R15).
+local function end_dead_lanes()
+  local dead = {}
+  if tonumber(redis.call('HGET', reclaim, 'grace_until') or 0) > now then
+    return dead
+  end
+  local all = redis.call('HGETALL', lanes)
+  for i = 1, #all, 2 do
+    local _, deadline, job = parse_lane(all[i + 1])
+    if deadline <= now then
+      disband(all[i])
+      dead[#dead + 1] = job
+    end
+  end
+  return dead
+end
+
+-- Draw jobs for the lanes that are missing: neither at work nor waiting in the queue.
+local function want_jobs()
+  local allowed = lanes_allowed(max_lanes, lane_size)
+  local missing, idle = allowed - redis.call('HLEN', lanes), {}
+  for slot = 0, allowed - 1 do
+    local job = redis.call('HGET', jobs, slot)
+    if job and redis.call('LPOS', queue, job) then
+      missing = missing - 1
+    else
+      idle[#idle + 1] = slot
+    end
+  end
+  local drawn, uid = {}, redis.call('HGET', fetch, 'uid')
+  for i = 1, math.min(missing, #idle) do
+    local n = redis.call('HINCRBY', fetch, 'jobsWanted', 1)
+    drawn[i] = uid .. '-' .. idle[i] .. '-' .. n
+    redis.call('HSET', jobs, idle[i], drawn[i])
+  end
+  return drawn
+end
+
+local function look_at_active()
+  if redis.call('HGET', fetch, 'paused') == '1' then
+    redis.call('ZREM', agenda, member)
+    return {'wait', {}, {}}
+  end
+  local dead = end_dead_lanes()
+  if available() == 0 then
+    plan()
+    return {'wait', {}, dead}
+  end
+  local drawn = want_jobs()
+  -- A queue that does not move is asked less and less often.
+  local waited = tonumber(redis.call('HGET', fetch, 'patience') or 0)
+  local pause = #drawn > 0 and patience or math.min(math.max(2 * waited, patience), 300000)
+  redis.call('HSET', fetch, 'patience', pause)
+  plan()
+  local score = tonumber(redis.call('ZSCORE', agenda, member))
+  if score <= now then
+    redis.call('ZADD', agenda, now + pause, member)
+  end
+  return {'work', drawn, dead}
+end
+
+local function completion_settled(completion)
+  local record = redis.call('HGET', events, completion) or ''
+  local owed, settled = string.match(record, '^%S+ %d+ (%d+) (%d+)')
+  return settled and tonumber(settled) >= math.max(1, tonumber(owed))
+end
+
+local function look_at_settled()
+  local state = redis.call('HMGET', fetch, 'recordsAvailable', 'completion', 'settledAt',
+    'holdUntil', 'purged', 'id', 'uid')
+  local ends = state[3] + retention
+  if state[1] == '1' then
+    local done, hold = completion_settled(state[2]), tonumber(state[4])
+    if ends <= now or (done and hold <= now) then
+      release()
+      return {'released', {}, {}}
+    end
+    return again(done and math.min(hold, ends) or ends)
+  end
+  if state[5] ~= '1' then
+    redis.call('ZREMRANGEBYSCORE', readers, '-inf', now)
+    local reader = redis.call('ZRANGE', readers, 0, 0, 'WITHSCORES')
+    again(reader[2] or now + 60000)
+    return {reader[1] and 'wait' or 'purge', {}, {}}
+  end
+  if ends > now then
+    return again(ends)
+  end
+  local fields = redis.call('HGETALL', events)
+  for i = 1, #fields, 2 do
+    if not string.find(fields[i], '|', 1, true) then
+      redis.call('XDEL', stream, string.match(fields[i + 1], '^%S+'))
+    end
+  end
+  if redis.call('HGET', KEYS[15], state[6]) == state[7] then
+    redis.call('HDEL', KEYS[15], state[6])
+  end
+  redis.call('ZREM', KEYS[14], state[7])
+  redis.call('ZREM', agenda, member)
+  for i = 16, #KEYS do
+    redis.call('DEL', KEYS[i])
+  end
+  return {'gone', {}, {}}
+end
+
+local result = redis.call('HGET', fetch, 'result')
+if not result then
+  redis.call('ZREM', agenda, member)
+  return {'gone', {}, {}}
+end
+return result == '' and look_at_active() or look_at_settled()

@@ -1,0 +1,35 @@
+#!lua flags=allow-oom
+-- nack: a delivery ends without acknowledgement and waits for its next attempt (R20).
+-- KEYS[1..6] see _fetch.lua   KEYS[7..8] see _delivery.lua   KEYS[9] dead HASH
+-- ARGV[1..4] see _fetch.lua   ARGV[5..7] see _delivery.lua
+-- ARGV[8] nonce; '' means whoever holds it, if that lease is over
+-- ARGV[9] 1 if the attempt failed, 0 if it was handed back   ARGV[10] delay ms
+-- ARGV[11] failures at most   ARGV[12] reason
+-- Returns 'waiting', 'dead', or 'stale' if the delivery is not so held.
+--@include _fetch
+--@include _delivery
+local status, failures, attempt, holder, consumer = read_delivery()
+if status ~= 'held' then
+  return status == 'waiting' and holder == ARGV[8] and 'waiting' or 'stale'
+end
+if ARGV[8] == '' then
+  local deadline = redis.call('ZSCORE', leases, delivery)
+  if deadline and tonumber(deadline) > now then
+    return 'stale'
+  end
+elseif holder ~= ARGV[8] then
+  return 'stale'
+end
+failures = failures + tonumber(ARGV[9])
+redis.call('ZREM', leases, delivery)
+if failures >= tonumber(ARGV[11]) then
+  write_delivery('dead', failures, attempt, holder, consumer)
+  redis.call('HSET', KEYS[9], delivery, now .. ' ' .. failures .. ' ' .. ARGV[12])
+  redis.call('XACK', stream, subscriber, entry)
+  return 'dead'
+end
+write_delivery('waiting', failures, attempt, holder, consumer)
+redis.call('ZADD', due, now + tonumber(ARGV[10]), delivery)
+-- '-' is nobody: no process of that name reads, so the entry waits for its due time.
+redis.call('XCLAIM', stream, subscriber, '-', 0, entry, 'JUSTID')
+return 'waiting'

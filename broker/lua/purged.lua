@@ -1,0 +1,15 @@
+#!lua flags=allow-oom
+-- purged: the blobs of a released fetch are deleted; forget its records.
+-- KEYS[1] fetch HASH   KEYS[2] agenda ZSET   KEYS[3..] keys to delete
+-- ARGV[1] member   ARGV[2] retention ms
+-- Returns 1, or 0 if the fetch is gone or its records are still readable.
+local settled = redis.call('HMGET', KEYS[1], 'settledAt', 'recordsAvailable')
+if not settled[1] or settled[2] ~= '0' then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'purged', 1)
+for i = 3, #KEYS do
+  redis.call('DEL', KEYS[i])
+end
+redis.call('ZADD', KEYS[2], settled[1] + tonumber(ARGV[2]), ARGV[1])
+return 1

@@ -1,0 +1,46 @@
+#!lua
+-- register: make a staged background fetch active, with its wish for work (R1, R22).
+-- KEYS[1..6] see _fetch.lua   KEYS[7] latest HASH   KEYS[8] fetches ZSET
+-- KEYS[9] staged HASH   KEYS[10] requests HASH   KEYS[11] jobs HASH   KEYS[12] scopes SET
+-- ARGV[1..4] see _fetch.lua   ARGV[5] ms until a reclaimer looks   ARGV[6] lanes wanted
+-- ARGV[7] number of requests   ARGV[8..] registration fields and values
+-- Returns {verdict, registration, jobs}; verdict is 'ok', also when this very uid was
+-- registered before (R23); 'duplicate' if the id is active, 'unstaged' if requests lack.
+--@include _fetch
+local latest, fetches, staged = KEYS[7], KEYS[8], KEYS[9]
+local requests, jobs, scopes = KEYS[10], KEYS[11], KEYS[12]
+local patience, lanes, count = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local fields = {}
+for i = 8, #ARGV, 2 do
+  fields[ARGV[i]] = ARGV[i + 1]
+end
+
+if redis.call('EXISTS', fetch) == 1 then
+  return {'ok', redis.call('HGETALL', fetch), redis.call('HVALS', jobs)}
+end
+if redis.call('HEXISTS', active, fields.id) == 1 then
+  return {'duplicate'}
+end
+if redis.call('HLEN', staged) ~= count then
+  return {'unstaged'}
+end
+
+local seq = redis.call('HINCRBY', scope, 'seq', 1)
+for name, value in pairs(fields) do
+  redis.call('HSET', fetch, name, value)
+end
+redis.call('HSET', fetch, 'seq', seq, 'createdAt', now, 'version', 1, 'result', '',
+  'failureReason', '', 'downloaded', 0, 'uploaded', 0, 'recordsAvailable', 1,
+  'records', count, 'openRecords', count, 'nextRecord', 0, 'announcedAt', 0, 'dirty', 0)
+redis.call('RENAME', staged, requests)
+redis.call('PERSIST', requests)
+redis.call('HSET', active, fields.id, seq .. ':' .. fields.uid)
+redis.call('HSET', latest, fields.id, fields.uid)
+redis.call('ZADD', fetches, seq, fields.uid)
+redis.call('SADD', scopes, fields.scope)
+for lane = 0, lanes - 1 do
+  local n = redis.call('HINCRBY', fetch, 'jobsWanted', 1)
+  redis.call('HSET', jobs, lane, fields.uid .. '-' .. lane .. '-' .. n)
+end
+redis.call('ZADD', agenda, now + patience, member)
+return {'ok', redis.call('HGETALL', fetch), redis.call('HVALS', jobs)}

@@ -1,0 +1,105 @@
+#!lua flags=allow-oom
+-- report: a lane says what its records came to, keeps its lease, and takes more.
+-- The call whose record is the last open one ends the fetch (R14).
+-- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10..12] see _claim.lua
+-- ARGV[1..4] see _fetch.lua   ARGV[5] lane   ARGV[6] nonce   ARGV[7] lease ms
+-- ARGV[8] ms between announcements   ARGV[9] records wanted   ARGV[10] records the lane
+-- holds after this call   ARGV[11..] six values a record: index, stored bytes, uploaded
+-- bytes, result ('' while open), delay ms ('' to keep it), record state ('' unchanged)
+-- Returns {'ok', open records, ms until the next is due or -1, verdicts, claims};
+-- {'ended', verdicts} when the fetch ended; {'gone'}, {'settled'} or {'stale'} when this
+-- lane may no longer write. Counts are absolute, so a repetition changes nothing (R18).
+--@include _fetch
+--@include _lanes
+--@include _claim
+local lane, nonce, lease = ARGV[5], ARGV[6], tonumber(ARGV[7])
+local throttle, want, held = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+
+local state = redis.call('HMGET', fetch, 'result', 'openRecords', 'failIndex', 'failReason')
+if not state[1] then
+  return {'gone'}
+end
+local entry = redis.call('HGET', lanes, lane)
+if state[1] ~= '' then
+  return {'settled'}
+end
+if not entry or parse_lane(entry) ~= nonce then
+  return {'stale'}
+end
+local _, _, job = parse_lane(entry)
+local open, fence = tonumber(state[2]), lane .. ':' .. nonce
+local fail_index, fail_reason = tonumber(state[3] or -1), state[4] or ''
+local downloaded, uploaded, over = 0, 0, false
+
+-- Among failed records the lowest index gives the reason, a quota before all (R14).
+local function note_failure(index, result)
+  local quota, known = result == 'quota-exceeded', fail_reason == 'quota-exceeded'
+  if fail_index < 0 or (quota and not known) or (quota == known and index < fail_index) then
+    fail_index, fail_reason = index, result
+  end
+end
+
+local function apply(i)
+  local index, stored, sent = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local result, delay, record = ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+  local before = redis.call('HGET', states, index) or '0 0  '
+  local had, had_sent, old_result, old_fence = string.match(before, '^(%d+) (%d+) (%S*) (%S*)$')
+  if redis.call('ZSCORE', claims, index) ~= lane then
+    return old_result ~= '' and old_fence == fence and 'ok' or 'stale'
+  end
+  downloaded = downloaded + stored - had
+  uploaded = uploaded + sent - had_sent
+  redis.call('HSET', states, index, stored .. ' ' .. sent .. ' ' .. result .. ' ' .. fence)
+  if record ~= '' then
+    redis.call('HSET', records, index, record)
+  end
+  if result ~= '' then
+    redis.call('ZREM', claims, index)
+    open = open - 1
+    if result ~= 'success' then
+      note_failure(tonumber(index), result)
+    end
+    over = over or result == 'download-total-exceeded'
+  elseif delay ~= '' then
+    redis.call('ZREM', claims, index)
+    redis.call('ZADD', pool, now + tonumber(delay), index)
+  end
+  return 'ok'
+end
+
+local verdicts = {}
+for i = 11, #ARGV, 6 do
+  verdicts[#verdicts + 1] = apply(i)
+end
+if downloaded ~= 0 then
+  redis.call('HINCRBY', fetch, 'downloaded', string.format('%d', downloaded))
+end
+if uploaded ~= 0 then
+  redis.call('HINCRBY', fetch, 'uploaded', string.format('%d', uploaded))
+end
+redis.call('HSET', fetch, 'openRecords', open, 'failIndex', fail_index, 'failReason', fail_reason)
+if over then
+  settle('failure', 'download-total-exceeded')
+  return {'ended', verdicts}
+end
+if open == 0 then
+  settle(fail_reason == '' and 'success' or 'failure', fail_reason)
+  return {'ended', verdicts}
+end
+
+redis.call('HSET', lanes, lane, nonce .. ' ' .. now + lease .. ' ' .. job)
+local taken = claim(lane, want)
+if redis.call('ZCOUNT', claims, lane, lane) ~= held + #taken then
+  -- An answer was lost: the lane holds records that it does not know of.
+  taken = redis.call('ZRANGEBYSCORE', claims, lane, lane)
+end
+plan()
+local seen = redis.call('HMGET', fetch, 'announcedAt', 'dirty')
+if downloaded ~= 0 or uploaded ~= 0 or seen[2] == '1' then
+  if now - seen[1] >= throttle then
+    announce()
+  else
+    redis.call('HSET', fetch, 'dirty', 1)
+  end
+end
+return {'ok', open, next_due(), verdicts, describe(taken)}

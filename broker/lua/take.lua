@@ -1,0 +1,43 @@
+#!lua flags=allow-oom
+-- take: open a lane on a background fetch and hand it its first records (R1, R2).
+-- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10..12] see _claim.lua
+-- ARGV[1..4] see _fetch.lua   ARGV[5] nonce   ARGV[6] job id   ARGV[7] lease ms
+-- ARGV[8] lanes at most   ARGV[9] records per lane   ARGV[10] records wanted
+-- Returns {'ok', lane, registration, claims, now ms}, or {'gone'}, {'settled'}, {'paused'},
+-- {'full'}, {'idle'}. The same nonce gets the same lane again.
+--@include _fetch
+--@include _lanes
+--@include _claim
+local nonce, job, lease = ARGV[5], ARGV[6], tonumber(ARGV[7])
+
+local state = redis.call('HMGET', fetch, 'result', 'paused')
+if not state[1] then
+  return {'gone'}
+end
+if state[1] ~= '' then
+  return {'settled'}
+end
+if state[2] == '1' then
+  return {'paused'}
+end
+local held = redis.call('HGETALL', lanes)
+for i = 1, #held, 2 do
+  if parse_lane(held[i + 1]) == nonce then
+    local mine = redis.call('ZRANGEBYSCORE', claims, held[i], held[i])
+    return {'ok', tonumber(held[i]), redis.call('HGETALL', fetch), describe(mine), now}
+  end
+end
+if #held / 2 >= lanes_allowed(tonumber(ARGV[8]), tonumber(ARGV[9])) then
+  return {'full'}
+end
+if available() == 0 then
+  plan()
+  return {'idle'}
+end
+
+local lane = redis.call('HINCRBY', fetch, 'fences', 1)
+redis.call('HSET', lanes, lane, nonce .. ' ' .. now + lease .. ' ' .. job)
+redis.call('HDEL', fetch, 'patience')
+local taken = claim(lane, tonumber(ARGV[10]))
+plan()
+return {'ok', lane, redis.call('HGETALL', fetch), describe(taken), now}

@@ -1,0 +1,113 @@
+"""``BackgroundFetchRecord``: one request of a fetch, with its response."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Generator
+from typing import Any, Protocol
+
+from typing_extensions import override
+
+from broker.keys import FetchKeys
+from broker.records import RecordLook, RecordReader
+from broker.response import Response, unexposed
+from schemas.fetches import FetchState, Progress
+from schemas.records import RecordResult
+from schemas.requests import Request
+
+
+class Fetch(Protocol):
+    """What a record needs of its registration."""
+
+    @property
+    def state(self) -> FetchState:
+        """The current state."""
+
+    async def changed(self, *, since: Progress) -> None:
+        """Return once something changed, or after a few seconds."""
+
+
+class BackgroundFetchRecord:
+    """One request of a background fetch; made by ``match`` and ``match_all`` alone."""
+
+    def __init__(
+        self, fetch: Fetch, reader: RecordReader, index: int, request: Request
+    ) -> None:
+        self._fetch = fetch
+        self._reader = reader
+        self._index = index
+        self._request = request
+        self._keys = FetchKeys(fetch.state.scope, fetch.state.uid)
+        self._look: RecordLook | None = None
+
+    @override
+    def __repr__(self) -> str:
+        return f"<BackgroundFetchRecord {self._request.method} {self._request.url}>"
+
+    @property
+    def request(self) -> Request:
+        """The request as it was registered."""
+        return self._request
+
+    @property
+    def response_ready(self) -> Awaitable[Response]:
+        """Await it, any number of times, for the response once its head is known.
+
+        The body may still be arriving then (BF-OBJ-02).
+
+        Raises:
+            Aborted: the fetch was aborted before this record was complete.
+            RecordFailed: the record failed without a response that may be shown.
+            InvalidState: the records are released.
+        """
+        return _Ready(self)
+
+    @property
+    def result(self) -> RecordResult:
+        """How the record stood when last looked at; see ``refresh``."""
+        return self._look.outcome if self._look else RecordResult.OPEN
+
+    @property
+    def failure_reason(self) -> str:
+        """What happened, in words for people; empty if nothing went wrong."""
+        return self._look.state.detail if self._look else ""
+
+    @property
+    def attempts(self) -> int:
+        """How many HTTP exchanges were begun for this record."""
+        return self._look.state.attempts if self._look else 0
+
+    async def refresh(self) -> BackgroundFetchRecord:
+        """Look at the record now; returns itself.
+
+        Raises:
+            InvalidState: the records are released.
+        """
+        self._look = await self._reader.look(self._keys, self._index)
+        return self
+
+    async def _response(self) -> Response:
+        while True:
+            before = self._fetch.state.progress
+            look = self._look = await self._reader.look(self._keys, self._index)
+            if not look.outcome.exposed:
+                raise unexposed(look, self._request.url)
+            if look.state.head is not None:
+                return Response(self._reader, self._keys, self._index, look.state)
+            await self._wait(before)
+
+    async def _wait(self, before: Progress) -> None:
+        # A head may arrive without a byte of progress, so look again soon as well.
+        try:
+            async with asyncio.timeout(0.25):
+                await self._fetch.changed(since=before)
+        except TimeoutError:
+            return
+
+
+class _Ready:
+    def __init__(self, record: BackgroundFetchRecord) -> None:
+        self._record = record
+
+    def __await__(self) -> Generator[Any, Any, Response]:
+        return self._record._response().__await__()

@@ -1,0 +1,156 @@
+"""Reading records: which ones match a request, and how each one stands (§ match)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urldefrag, urlsplit
+
+from broker.blobs import DirectoryStore
+from broker.connection import Connection
+from broker.keys import FetchKeys
+from broker.settings import Settings, milliseconds
+from schemas.errors import InvalidState
+from schemas.fetches import FetchState, Result
+from schemas.records import RecordResult, RecordState, ResponseHead
+from schemas.requests import Request
+
+BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class MatchOptions:
+    """``CacheQueryOptions``: what a comparison leaves out of account."""
+
+    ignore_search: bool = False
+    ignore_method: bool = False
+    ignore_vary: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLook:
+    """How one record stands: at most as new as the moment of asking."""
+
+    fetch_result: Result
+    result: RecordResult
+    stored: int
+    """Bytes that a reader may have: contiguous, from the start of one part (R8)."""
+    state: RecordState
+
+    @property
+    def outcome(self) -> RecordResult:
+        """The result, where open records of an ended fetch are aborted (R13)."""
+        if self.result is RecordResult.OPEN and self.fetch_result is not Result.ACTIVE:
+            return RecordResult.ABORTED
+        return self.result
+
+
+class RecordReader:
+    """Looks at records in Redis, and opens their bytes in the blob store."""
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._opened: DirectoryStore | None = None
+
+    @property
+    def store(self) -> DirectoryStore:
+        """The blob store, opened when first needed.
+
+        Raises:
+            StorageError: it cannot be opened.
+        """
+        if self._opened is None:
+            directory = self._settings.store_directory
+            self._opened = DirectoryStore.open(directory, self._settings.durability)
+        return self._opened
+
+    async def look(
+        self, keys: FetchKeys, index: int, *, reader: str = ""
+    ) -> RecordLook:
+        """Ask how a record stands; a named ``reader`` keeps its bytes meanwhile (R17).
+
+        Raises:
+            InvalidState: the records are released.
+        """
+        reply = await self._connection.run(
+            "read",
+            [keys.fetch, keys.states, keys.records, keys.readers],
+            [index, reader, milliseconds(self._settings.lease * 3)],
+        )
+        if not reply:
+            raise InvalidState("the records of this background fetch are released")
+        stored, _, rest = reply[1].decode().partition(" ")
+        result = rest.split(" ")[1] if rest else ""
+        state = RecordState.decode(reply[2]) if reply[2] else RecordState()
+        return RecordLook(
+            Result(reply[0].decode()), RecordResult(result), int(stored or 0), state
+        )
+
+    async def close(self, keys: FetchKeys, reader: str) -> None:
+        """End a reader's lease."""
+        await self._connection.ask("ZREM", keys.readers, reader)
+
+    async def matching(
+        self, fetch: FetchState, query: str | Request | None, options: MatchOptions
+    ) -> list[tuple[int, Request]]:
+        """Return index and request of every record that matches, in request order."""
+        keys = FetchKeys(fetch.scope, fetch.uid)
+        wanted = (
+            Request.of(query).resolve(fetch.base_url) if query is not None else None
+        )
+        found: list[tuple[int, Request]] = []
+        for start in range(0, fetch.records, BATCH):
+            indexes = range(start, min(start + BATCH, fetch.records))
+            rows: list[bytes | None] = await self._connection.ask(
+                "HMGET", keys.requests, *indexes
+            )
+            for index, row in zip(indexes, rows, strict=True):
+                if row is None:
+                    raise InvalidState(f"the records of {fetch.id!r} are released")
+                request = Request.decode(row)
+                if wanted is None or await self._matches(
+                    keys, index, request, wanted, options
+                ):
+                    found.append((index, request))
+        return found
+
+    async def _matches(
+        self,
+        keys: FetchKeys,
+        index: int,
+        stored: Request,
+        query: Request,
+        options: MatchOptions,
+    ) -> bool:
+        if not same_resource(stored, query, options):
+            return False
+        if options.ignore_vary:
+            return True
+        look = await self.look(keys, index)
+        return look.state.head is None or not varies(look.state.head, stored, query)
+
+
+def same_resource(stored: Request, query: Request, options: MatchOptions) -> bool:
+    """Compare method and URL (Service Workers § request matches cached item 1-5)."""
+    if stored.method != "GET" and not options.ignore_method:
+        return False
+    ours, theirs = urldefrag(stored.url).url, urldefrag(query.url).url
+    if options.ignore_search:
+        ours, theirs = (
+            urlsplit(url)._replace(query="").geturl() for url in (ours, theirs)
+        )
+    return ours == theirs
+
+
+def varies(head: ResponseHead, stored: Request, query: Request) -> bool:
+    """Whether ``Vary`` tells the two requests apart (§ request matches … 6-9)."""
+    names = [name.strip().lower() for name in (head.get("Vary") or "").split(",")]
+    return any(
+        name == "*" or _values(stored, name) != _values(query, name)
+        for name in names
+        if name
+    )
+
+
+def _values(request: Request, name: str) -> list[str]:
+    return [value for key, value in request.header_list if key.lower() == name]

@@ -1,0 +1,138 @@
+"""Every setting, its default and its meaning; read from ``BGFETCH_*`` at the edge.
+
+Durations are seconds in the environment (``BGFETCH_LEASE=10``) and ``timedelta`` here.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from broker.blobs import Durability
+from broker.embedded import EmbeddedServer, data_directory
+from schemas.addresses import AddressPolicy
+from schemas.errors import ConfigError, Unreachable
+
+Seconds = Annotated[timedelta, Field(ge=timedelta(0))]
+
+
+class Settings(BaseSettings):
+    """What may be tuned; frozen, passed down from the process's edge."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BGFETCH_", frozen=True, extra="ignore"
+    )
+
+    redis_url: str | None = Field(None, description="where Redis or Valkey is")
+    base_url: str = Field(
+        "http://localhost:8780/", description="what relative URLs resolve against"
+    )
+    store: Path | None = Field(None, description="directory of the blob store")
+    durability: Durability = Field(
+        Durability.FULL, description="when bytes are forced to disk: full, boot or none"
+    )
+    allow_networks: Annotated[AddressPolicy, NoDecode] = Field(
+        AddressPolicy(), description="networks that workers may reach though not public"
+    )
+
+    lease: Seconds = Field(
+        timedelta(seconds=10), description="how long a right lasts without renewal"
+    )
+    progress_interval: Seconds = Field(
+        timedelta(milliseconds=250), description="least time between progress messages"
+    )
+    concurrency: int = Field(16, ge=1, le=1024, description="lanes in a worker process")
+    transfers: int = Field(32, ge=1, le=1024, description="transfers in one lane")
+    lane_size: int = Field(1000, ge=1, description="open records for each lane")
+    max_lanes: int = Field(8, ge=1, le=64, description="lanes of one fetch at most")
+
+    connect_timeout: Seconds = Field(
+        timedelta(seconds=10), description="time to reach an origin"
+    )
+    first_byte_timeout: Seconds = Field(
+        timedelta(seconds=30), description="time from request to response head"
+    )
+    stall_timeout: Seconds = Field(
+        timedelta(seconds=30), description="time without a byte that ends an attempt"
+    )
+    max_attempts: int = Field(8, ge=1, description="attempts without a new byte")
+    backoff: Seconds = Field(
+        timedelta(seconds=1), description="first wait before another attempt"
+    )
+    max_backoff: Seconds = Field(
+        timedelta(seconds=60), description="longest wait of our own choice"
+    )
+    max_retry_after: Seconds = Field(
+        timedelta(hours=1), description="longest wait that an origin may ask for"
+    )
+    deadline: Seconds = Field(
+        timedelta(hours=24), description="time after which a fetch gives up"
+    )
+
+    max_deliveries: int = Field(20, ge=1, description="failures before a dead letter")
+    redelivery_backoff: Seconds = Field(
+        timedelta(seconds=1), description="first wait before a redelivery"
+    )
+    max_redelivery_backoff: Seconds = Field(
+        timedelta(minutes=5), description="longest wait before a redelivery"
+    )
+    handlers: int = Field(100, ge=1, description="events handled at once in a process")
+    grace: Seconds = Field(
+        timedelta(seconds=30), description="time that a stopping process gives its work"
+    )
+
+    retention: Seconds = Field(
+        timedelta(days=7), description="how long a settled fetch stays listed"
+    )
+    release_grace: Seconds = Field(
+        timedelta(seconds=60), description="time between release and deletion of bytes"
+    )
+
+    @field_validator("allow_networks", mode="before")
+    @classmethod
+    def _parse_networks(cls, value: object) -> object:
+        return AddressPolicy.parse(value) if isinstance(value, str) else value
+
+    @classmethod
+    def load(cls, **overrides: object) -> Settings:
+        """Read the environment; ``overrides`` that are not None win.
+
+        Raises:
+            ConfigError: a value cannot be used; the message names it.
+        """
+        given = {name: value for name, value in overrides.items() if value is not None}
+        try:
+            return cls(**given)  # type: ignore[arg-type]
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            name = "_".join(str(part) for part in first["loc"]).upper()
+            raise ConfigError(
+                f"BGFETCH_{name}={first['input']!r}: {first['msg']}"
+            ) from error
+
+    @property
+    def store_directory(self) -> Path:
+        """Where blobs are kept: ``BGFETCH_STORE``, else the user's data directory."""
+        return self.store or data_directory() / "blobs"
+
+    def found_redis(self, url: str | None = None) -> str:
+        """Return the URL to use: given, configured, or of the server that runs here.
+
+        Raises:
+            Unreachable: there is none.
+        """
+        found = url or self.redis_url or EmbeddedServer.running_in(data_directory())
+        if found is None:
+            raise Unreachable(
+                "no Redis: set BGFETCH_REDIS_URL, or run `bgfetch up` on this machine"
+            )
+        return found
+
+
+def milliseconds(duration: timedelta) -> int:
+    """Whole milliseconds, as scripts count them."""
+    return round(duration / timedelta(milliseconds=1))
