@@ -1,0 +1,43 @@
+"""What integration tests share: settings, a manager, and ways to let time pass."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from broker.blobs import Durability
+from broker.manager import BackgroundFetchManager, connect
+from broker.settings import Settings
+from schemas.addresses import AddressPolicy
+from tests.integration.clock import SCOPE, Clock
+
+
+@pytest.fixture
+def settings(redis_url: str, tmp_path: Path) -> Settings:
+    """Settings of a process on this test's own server and store."""
+    return Settings(
+        redis_url=redis_url,
+        store=tmp_path / "store",
+        durability=Durability.NONE,
+        allow_networks=AddressPolicy.parse("loopback"),
+        lease=timedelta(seconds=10),
+        backoff=timedelta(milliseconds=20),
+        redelivery_backoff=timedelta(milliseconds=20),
+        progress_interval=timedelta(milliseconds=50),
+    )
+
+
+@pytest.fixture
+async def manager(settings: Settings) -> AsyncIterator[BackgroundFetchManager]:
+    """The background fetches of one scope."""
+    async with connect(scope=SCOPE, settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clock(manager: BackgroundFetchManager) -> Clock:
+    """Time, as tests move it."""
+    return Clock(manager)

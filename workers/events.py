@@ -1,0 +1,199 @@
+"""Events as listeners see them: ``ExtendableEvent`` and its heirs (§ Events).
+
+An event is *active* while it is being dispatched or promises given to ``wait_until``
+are pending, and it has not timed out (Service Workers § extendable event).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Iterable, Mapping
+
+from broker.registration import BackgroundFetchRegistration
+from schemas.errors import InvalidState
+from schemas.events import EventType
+from schemas.options import ImageResource
+
+
+class Lifetime:
+    """How long one delivered event lives; the runtime's half of ``wait_until``.
+
+    Made on the event loop; ``extend`` may be called from a listener's thread.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._pending = 0
+        self._dispatching = True
+        self._timed_out = False
+        self._tasks: set[asyncio.Future[object]] = set()
+        self._errors: list[BaseException] = []
+        self._over = asyncio.Event()
+
+    @property
+    def active(self) -> bool:
+        """Whether ``wait_until`` may still be called (BF-WAIT-03)."""
+        return not self._timed_out and (self._dispatching or self._pending > 0)
+
+    def extend(self, awaitable: Awaitable[object]) -> None:
+        """Keep the event alive until ``awaitable`` has settled."""
+        with self._lock:
+            if not self.active:
+                raise InvalidState("the event is no longer active")
+            self._pending += 1
+        if threading.get_ident() == self._thread:
+            self._watch(awaitable)
+        else:
+            self._loop.call_soon_threadsafe(self._watch, awaitable)
+
+    def _watch(self, awaitable: Awaitable[object]) -> None:
+        future = asyncio.ensure_future(awaitable)
+        self._tasks.add(future)
+        future.add_done_callback(self._settle)
+
+    def _settle(self, future: asyncio.Future[object]) -> None:
+        self._tasks.discard(future)
+        if future.cancelled():
+            self._errors.append(asyncio.CancelledError("the promise was cancelled"))
+        elif (error := future.exception()) is not None:
+            self._errors.append(error)
+        with self._lock:
+            self._pending -= 1
+        self._check()
+
+    def dispatched(self) -> None:
+        """Every listener was called; from now on only promises keep the event."""
+        self._dispatching = False
+        self._check()
+
+    def _check(self) -> None:
+        if not self._dispatching and self._pending == 0:
+            self._over.set()
+
+    def end(self) -> None:
+        """Time out: the event is inactive at once, its promises are cancelled."""
+        self._timed_out = True
+        for task in self._tasks:
+            task.cancel()
+
+    async def over(self) -> list[BaseException]:
+        """Return once no promise is pending, with what went wrong in order."""
+        await self._over.wait()
+        return self._errors
+
+
+class ExtendableEvent:
+    """An event whose end listeners can put off with ``wait_until``."""
+
+    def __init__(
+        self, type: str, *, time_stamp: float = 0.0, _lifetime: Lifetime | None = None
+    ) -> None:
+        self._type = type
+        self._time_stamp = time_stamp
+        self._lifetime = _lifetime
+
+    @property
+    def type(self) -> str:
+        """The event's name, as ``backgroundfetchsuccess``."""
+        return self._type
+
+    @property
+    def time_stamp(self) -> float:
+        """When it was published: milliseconds since the epoch, by Redis's clock."""
+        return self._time_stamp
+
+    @property
+    def is_trusted(self) -> bool:
+        """True if it was delivered, False if a program made it (BF-EVT-10)."""
+        return self._lifetime is not None
+
+    def wait_until(self, awaitable: Awaitable[object]) -> None:
+        """Keep the event, and so its delivery, until ``awaitable`` has settled.
+
+        A rejection makes the delivery fail; it comes again later.
+
+        Raises:
+            InvalidState: the event is not trusted, or no longer active.
+        """
+        try:
+            self._alive("wait_until").extend(awaitable)
+        except InvalidState:
+            if asyncio.iscoroutine(awaitable):
+                awaitable.close()
+            raise
+
+    def _alive(self, call: str) -> Lifetime:
+        if self._lifetime is None:
+            raise InvalidState(f"{call}() on an event that was not delivered")
+        if not self._lifetime.active:
+            raise InvalidState(f"{call}() on an event that is no longer active")
+        return self._lifetime
+
+
+class BackgroundFetchEvent(ExtendableEvent):
+    """Something happened to a background fetch (§ BackgroundFetchEvent)."""
+
+    def __init__(
+        self,
+        type: str,
+        *,
+        registration: BackgroundFetchRegistration,
+        time_stamp: float = 0.0,
+        delivery_id: str = "",
+        attempt: int = 0,
+        _lifetime: Lifetime | None = None,
+    ) -> None:
+        super().__init__(type, time_stamp=time_stamp, _lifetime=_lifetime)
+        self._registration = registration
+        self._delivery_id = delivery_id
+        self._attempt = attempt
+
+    @property
+    def registration(self) -> BackgroundFetchRegistration:
+        """The background fetch that the event is about."""
+        return self._registration
+
+    @property
+    def delivery_id(self) -> str:
+        """The same for every attempt to deliver it: what makes a handler idempotent."""
+        return self._delivery_id
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first delivery, then 2, …; 0 for an event that a program made."""
+        return self._attempt
+
+
+class BackgroundFetchUpdateUIEvent(BackgroundFetchEvent):
+    """A fetch succeeded or failed; its display can be changed, once (BF-UPD-01)."""
+
+    _updated = False
+
+    async def update_ui(
+        self,
+        *,
+        title: str | None = None,
+        icons: Iterable[ImageResource | Mapping[str, str]] | None = None,
+    ) -> None:
+        """Change the title or icons that people see; None leaves one as it is.
+
+        Raises:
+            InvalidState: the event is not trusted or not active, or this is the
+                second call, whatever the first came to (BF-UPD-02).
+            InvalidOptions: ``title`` or ``icons`` have the wrong form.
+        """
+        self._alive("update_ui")
+        if self._updated:
+            raise InvalidState("update_ui() may be called once for each event")
+        self._updated = True
+        await self.registration.present(title=title, icons=icons)
+
+
+def event_class(type: EventType) -> type[BackgroundFetchEvent]:
+    """The class with which events of this type are delivered (BF-IDL-17)."""
+    if type in (EventType.SUCCESS, EventType.FAIL):
+        return BackgroundFetchUpdateUIEvent
+    return BackgroundFetchEvent

@@ -1,0 +1,64 @@
+"""What each process of a subscriber does for all: redelivery and burial (R20)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from broker.agenda import Agenda
+from broker.manager import BackgroundFetchManager
+from broker.settings import Settings
+from broker.stream import Subscription
+from schemas.errors import Failure
+
+log = structlog.get_logger()
+
+COLLECT_SECONDS = 0.25
+Rows = list[tuple[str, bytes]]
+
+
+class Housekeeping:
+    """Collects deliveries that are due, and takes over those of dead processes."""
+
+    def __init__(
+        self,
+        manager: BackgroundFetchManager,
+        subscription: Subscription,
+        settings: Settings,
+    ) -> None:
+        self._subscription = subscription
+        self._agenda = Agenda(manager.connection, settings)
+        self._settings = settings
+        # Grace is per subscriber: another's passes say nothing about ours (R15).
+        self._name = f"{subscription.scope}/{subscription.subscriber}/"
+
+    async def run(self, admit: Callable[[Rows], object]) -> None:
+        """Until cancelled, hand due deliveries to ``admit``."""
+        loop = asyncio.get_running_loop()
+        next_pass = loop.time()
+        while True:
+            try:
+                if loop.time() >= next_pass:
+                    await self.make_pass()
+                    next_pass = loop.time() + self._settings.lease.total_seconds() / 4
+                admit(await self._subscription.collect(self._settings.handlers))
+            except Failure as error:
+                log.debug("housekeeping_waits", error=str(error))
+            await asyncio.sleep(COLLECT_SECONDS)
+
+    async def make_pass(self) -> None:
+        """Take over what dead processes held, unless leases could not be renewed (R15).
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        if await self._agenda.grace(self._settings.lease, name=self._name):
+            return
+        for delivery in await self._subscription.expired():
+            verdict = await self._subscription.expire(delivery)
+            log.info("delivery_taken_over", delivery=delivery, verdict=str(verdict))
+        for consumer in await self._subscription.dead_consumers():
+            moved = await self._subscription.bury(consumer)
+            log.info("consumer_buried", consumer=consumer, deliveries=moved)

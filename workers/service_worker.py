@@ -1,0 +1,88 @@
+"""``ServiceWorker``: the program of a subscriber, made of listeners."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from typing_extensions import override
+
+from schemas.errors import ConfigError
+from schemas.events import EventType
+from schemas.names import check_scope, check_subscriber
+from workers.clients import Clients
+
+# Listeners take the class that their event has (BF-IDL-17), so the argument is open.
+Listener = Callable[..., Awaitable[object] | object]
+AnyListener = TypeVar("AnyListener", bound=Listener)
+
+
+class ServiceWorker:
+    """Listeners for the events of one scope, run by ``bgfetch subscribe``.
+
+    An ``async def`` listener extends its event until it returns; a plain ``def`` runs
+    in a thread, and its event ends when it returns unless it called ``wait_until``.
+
+    Each event goes to every subscriber ``name`` of the scope, and within one to a
+    single process, at least once.
+    """
+
+    def __init__(self, scope: str, *, name: str = "default") -> None:
+        """Raises InvalidName if ``scope`` or ``name`` has the wrong form."""
+        self.scope = check_scope(scope)
+        self.name = check_subscriber(name)
+        self.clients = Clients()
+        self.onbackgroundfetchsuccess: Listener | None = None
+        self.onbackgroundfetchfail: Listener | None = None
+        self.onbackgroundfetchabort: Listener | None = None
+        self.onbackgroundfetchclick: Listener | None = None
+        self._listeners: dict[EventType, list[Listener]] = {
+            type: [] for type in EventType
+        }
+
+    @override
+    def __repr__(self) -> str:
+        return f"ServiceWorker({self.scope!r}, name={self.name!r})"
+
+    def on(self, type: str) -> Callable[[AnyListener], AnyListener]:
+        """Decorate a function to be called with each event of this type.
+
+        Raises:
+            ConfigError: there is no such event.
+        """
+        checked = _check_type(type)
+
+        def register(listener: AnyListener) -> AnyListener:
+            self.add_event_listener(checked, listener)
+            return listener
+
+        return register
+
+    def add_event_listener(self, type: str, listener: Listener) -> None:
+        """Call ``listener`` with each event of this type; adding it twice is once.
+
+        Raises:
+            ConfigError: there is no such event.
+        """
+        listeners = self._listeners[_check_type(type)]
+        if listener not in listeners:
+            listeners.append(listener)
+
+    def remove_event_listener(self, type: str, listener: Listener) -> None:
+        """Undo ``add_event_listener``; unknown listeners are ignored."""
+        listeners = self._listeners[_check_type(type)]
+        if listener in listeners:
+            listeners.remove(listener)
+
+    def listeners(self, type: EventType) -> list[Listener]:
+        """What to call for an event: the handler slot, then listeners as added."""
+        slot: Listener | None = getattr(self, f"on{type}")
+        return [*([slot] if slot else []), *self._listeners[type]]
+
+
+def _check_type(type: str) -> EventType:
+    try:
+        return EventType(type)
+    except ValueError as error:
+        known = ", ".join(repr(str(known)) for known in EventType)
+        raise ConfigError(f"no event {type!r}: there are {known}") from error
