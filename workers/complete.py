@@ -1,0 +1,253 @@
+"""Complete one record: attempts, redirects, resumption, restarts (§ complete a record).
+
+The decisions are pure and stand elsewhere: ``ranges`` judges an answer, ``redirects``
+names the next hop, ``retry`` says whether and when to try again. Here they are acted
+upon. A completion ends with its record settled, or given back to the pool.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import timedelta
+
+from broker.blobs import DirectoryStore
+from broker.settings import Settings
+from schemas.errors import StorageError
+from schemas.records import RecordResult, ResponseHead
+from workers import ranges
+from workers.redirects import RedirectRefused, next_hop
+from workers.retry import Retry, RetryPolicy, decide
+from workers.transport import Fault, Outgoing, TransferError, Transport
+from workers.work import Work
+
+MAX_EMPTY_ANSWERS = 5
+"""Answers in a row without a new byte before the record fails (BF-REC-27)."""
+REDIRECTS = (301, 302, 303, 307, 308)
+
+
+class Exchanges:
+    """What every record of this process is completed with."""
+
+    def __init__(
+        self, transport: Transport, store: DirectoryStore, settings: Settings
+    ) -> None:
+        self.transport = transport
+        self.store = store
+        self.deadline = settings.deadline
+        self.random = random.Random()
+        self.policy = RetryPolicy(
+            max_attempts=settings.max_attempts,
+            base=settings.backoff,
+            cap=settings.max_backoff,
+            retry_after_cap=settings.max_retry_after,
+        )
+
+
+class Completion:
+    """Works on one record until it is decided what becomes of it."""
+
+    def __init__(self, work: Work, exchanges: Exchanges, elapsed: timedelta) -> None:
+        """``elapsed`` is the age of the fetch, which has a deadline."""
+        self._work = work
+        self._exchanges = exchanges
+        self._elapsed = elapsed
+        names = {name.lower() for name, _ in work.request.header_list}
+        # A range of the caller's own is the resource, and not resumable (BF-RANGE-18).
+        self._user_range = "range" in names
+
+    async def run(self) -> None:
+        """Exchange requests and answers until the work is decided."""
+        work, idle = self._work, 0
+        try:
+            await work.open()
+            while not work.decided:
+                before = work.length
+                await self._exchange()
+                idle = idle + 1 if work.length == before else 0
+                if idle > MAX_EMPTY_ANSWERS:
+                    work.fail("the origin keeps answering without a new byte")
+        except StorageError as error:
+            work.storage_failed(error)
+
+    async def _exchange(self) -> None:
+        """One request, its redirects included, and what its answer means."""
+        work = self._work
+        if work.length and not self._can_resume():
+            work.begin_again("the origin gave no proof of its version")
+        offset = work.length
+        work.attempts += 1
+        answer = _Answer(self, offset)
+        try:
+            await self._follow(self._outgoing(offset), answer)
+        except RedirectRefused as error:
+            work.fail(str(error))
+        except TransferError as error:
+            if error.fault is not Fault.STOPPED:
+                self._after_fault(error.fault, error.detail, offset)
+        else:
+            if answer.stored is not None:
+                self._after_body(answer.stored, offset)
+
+    def _can_resume(self) -> bool:
+        work = self._work
+        return work.validators is not None and ranges.resumable(
+            work.request.method, work.validators, work.request.header_list
+        )
+
+    def _outgoing(self, offset: int) -> Outgoing:
+        request, validators = self._work.request, self._work.validators
+        headers = [*request.header_list, ("Accept-Encoding", "identity")]
+        if offset and validators is not None:
+            headers += ranges.range_headers(offset, validators)
+        body = _Upload(request.content) if request.body is not None else None
+        return Outgoing(request.method, request.url, tuple(headers), body)
+
+    async def _follow(self, outgoing: Outgoing, answer: _Answer) -> None:
+        hops = 0
+        while True:
+            await self._exchanges.transport.exchange(
+                outgoing, answer, uploaded=self._uploaded
+            )
+            if answer.redirect is None:
+                return
+            hop = next_hop(
+                outgoing,
+                answer.redirect,
+                count=hops,
+                mode=self._work.request.redirect,
+            )
+            if hop is None:
+                return
+            outgoing, hops = hop, hops + 1
+            answer.hop()
+
+    def _uploaded(self, count: int) -> None:
+        self._work.uploaded = max(self._work.uploaded, count)
+
+    def judge(self, head: ResponseHead, offset: int) -> bool:
+        """Decide at the head what an answer is worth; True if its body is wanted."""
+        work = self._work
+        if self._wait_instead(head, offset):
+            return False
+        verdict = ranges.judge(
+            head,
+            stored=offset,
+            sent=work.validators if offset else None,
+            range_sent=offset > 0,
+            method=work.request.method,
+            restarts=work.restarts,
+            user_range=self._user_range,
+        )
+        match verdict:
+            case ranges.Fail(reason):
+                work.fail(reason)
+            case ranges.Complete():
+                work.settle(RecordResult.SUCCESS)
+            case ranges.Restart(reason):
+                work.begin_again(reason)
+            case ranges.Store(start, new_part):
+                if new_part and work.part is not None:
+                    work.begin_again("the resource changed")
+                if start == 0:
+                    work.begin_part(head, ranges.validators_of(head))
+                return True
+        return False
+
+    def _wait_instead(self, head: ResponseHead, offset: int) -> bool:
+        """Give the record back if the status is worth another attempt."""
+        if head.status < 400:
+            return False
+        decision = self._decide(head, offset)
+        if not isinstance(decision, Retry):
+            return False
+        self._wait(decision, f"status {head.status}")
+        return True
+
+    def _after_body(self, head: ResponseHead, offset: int) -> None:
+        work = self._work
+        ending = ranges.finished(
+            head,
+            work.length,
+            method=work.request.method,
+            user_range=self._user_range,
+        )
+        match ending:
+            case ranges.Ending.TRUNCATED:
+                self._after_fault(Fault.NETWORK, "the body ended early", offset)
+            case ranges.Ending.OVERLONG:
+                work.fail("the body is longer than announced")
+            case ranges.Ending.FINISHED if 200 <= head.status <= 299:
+                work.settle(RecordResult.SUCCESS)
+            case ranges.Ending.FINISHED:
+                shown = f"status {head.status} {head.status_text}".rstrip()
+                work.settle(RecordResult.BAD_STATUS, shown)
+
+    def _after_fault(self, fault: Fault, detail: str, offset: int) -> None:
+        decision = self._decide(fault, offset)
+        if isinstance(decision, Retry):
+            self._wait(decision, f"{fault}: {detail}")
+        else:
+            self._work.fail(f"{fault}: {detail}")
+
+    def _decide(self, outcome: ResponseHead | Fault, offset: int) -> object:
+        work = self._work
+        # Progress pardons earlier failures, but not for ever anew (BF-RANGE-16).
+        if work.length > offset and work.restarts <= ranges.MAX_RESTARTS:
+            work.failures = 0
+        return decide(
+            outcome,
+            method=work.request.method,
+            headers=work.request.header_list,
+            attempts_without_progress=work.failures + 1,
+            elapsed=self._elapsed,
+            deadline=self._exchanges.deadline,
+            policy=self._exchanges.policy,
+            rng=self._exchanges.random,
+        )
+
+    def _wait(self, retry: Retry, detail: str) -> None:
+        self._work.failures += 1
+        self._work.give_back(retry.delay, detail)
+
+
+class _Answer:
+    """Takes one answer: judged at its head, its bytes stored. A ``transport.Sink``."""
+
+    def __init__(self, completion: Completion, offset: int) -> None:
+        self.redirect: ResponseHead | None = None
+        self.stored: ResponseHead | None = None
+        """The head whose body was wanted."""
+        self._completion = completion
+        self._work = completion._work
+        self._offset = offset
+        self._redirected = False
+
+    def hop(self) -> None:
+        """The next answer comes from the redirect's target."""
+        self.redirect = None
+        self._redirected = True
+
+    def head(self, head: ResponseHead) -> bool:
+        if head.status in REDIRECTS and head.get("Location") is not None:
+            self.redirect = head
+            return False
+        if self._redirected:
+            head = head.model_copy(update={"redirected": True})
+        wanted = self._completion.judge(head, self._offset)
+        self.stored = head if wanted else None
+        return wanted
+
+    def write(self, chunk: bytes) -> bool:
+        return self._work.write(chunk)
+
+
+class _Upload:
+    def __init__(self, content: bytes) -> None:
+        self.length = len(content)
+        self._content = content
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        chunk = self._content[self._at : self._at + size]
+        self._at += len(chunk)
+        return chunk

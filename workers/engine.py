@@ -1,0 +1,116 @@
+"""What the lanes of one process share: Redis, blob store, connections to origins."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from redis.exceptions import RedisError
+
+from broker.agenda import Agenda
+from broker.blobs import DirectoryStore
+from broker.connection import Connection
+from broker.keys import ABORTS, STORES, FetchKeys
+from broker.lanes import Refusal
+from broker.queue import JobQueue
+from broker.settings import Settings
+from schemas.errors import Failure
+from workers.complete import Exchanges
+from workers.lane import Lane
+from workers.reclaim import Reclaimer
+from workers.transport import Transport, TransportLimits
+
+
+class Engine:
+    """Carries lanes on one event loop, for RQ's worker class or a single job.
+
+    ``reclaiming`` makes this process one of those that look after the agenda.
+    """
+
+    def __init__(self, settings: Settings, *, reclaiming: bool = True) -> None:
+        self._settings = settings
+        self._reclaiming = reclaiming
+        self._lanes: set[Lane] = set()
+        self._background: list[asyncio.Task[None]] = []
+        self._draining = False
+
+    async def start(self) -> None:
+        """Open what the lanes share.
+
+        Raises:
+            Unreachable: Redis does not answer.
+            StorageError: the blob store cannot be opened.
+        """
+        settings = self._settings
+        self._connection = Connection(settings.found_redis())
+        self._queue = JobQueue(self._connection.url)
+        await self._connection.ping()
+        store = DirectoryStore.open(settings.store_directory, settings.durability)
+        where = str(settings.store_directory.absolute())
+        await self._connection.ask("HSET", STORES, store.id, where)
+        limits = TransportLimits(
+            connect_timeout=settings.connect_timeout.total_seconds(),
+            first_byte_timeout=settings.first_byte_timeout.total_seconds(),
+            low_speed_time=settings.stall_timeout.total_seconds(),
+        )
+        self._transport = Transport(limits, settings.allow_networks)
+        self._exchanges = Exchanges(self._transport, store, settings)
+        self._background.append(asyncio.create_task(self._hear_of_aborts()))
+        self._reclaimer = Reclaimer(
+            Agenda(self._connection, settings), self._queue, store, settings
+        )
+        if self._reclaiming:
+            self._background.append(asyncio.create_task(self._reclaimer.run()))
+
+    async def perform(self, scope: str, uid: str, job_id: str) -> None:
+        """Carry one lane of a fetch, if it has room for one (R1)."""
+        if self._draining:
+            return
+        keys = FetchKeys(scope, uid)
+        lane = Lane(self._connection, self._settings, self._exchanges, keys)
+        self._lanes.add(lane)
+        try:
+            refusal = await lane.run(job_id)
+        finally:
+            self._lanes.discard(lane)
+        if refusal not in (Refusal.ENDED, Refusal.SETTLED, Refusal.GONE):
+            # What this lane left finds another one at once, here or elsewhere.
+            with suppress(Failure):
+                await self._reclaimer.look(keys)
+
+    async def drain(self) -> None:
+        """Make every lane keep what it has, give its records back and return soon."""
+        self._draining = True
+        for lane in self._lanes:
+            lane.stop()
+
+    async def aclose(self) -> None:
+        """Close what ``start`` opened; no lane runs any more."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if hasattr(self, "_transport"):
+            await self._transport.aclose()
+        if hasattr(self, "_queue"):
+            await self._queue.aclose()
+            await self._connection.aclose()
+
+    async def _hear_of_aborts(self) -> None:
+        """Wake the lanes of fetches that end under them; a heartbeat tells them too."""
+        redis = self._connection.blocking_client()
+        try:
+            while True:
+                with suppress(RedisError, OSError):
+                    async with redis.pubsub() as pubsub:
+                        await pubsub.subscribe(ABORTS)
+                        async for message in pubsub.listen():
+                            if message["type"] == "message":
+                                self._hurry(message["data"].decode())
+                await asyncio.sleep(1)
+        finally:
+            await redis.aclose()
+
+    def _hurry(self, uid: str) -> None:
+        for lane in self._lanes:
+            if lane.uid == uid:
+                lane.hurry()

@@ -1,0 +1,269 @@
+"""A lane: many records of one fetch at once, their bookkeeping in batches (R1, R14).
+
+Transfers run as tasks on the event loop. What they come to is gathered and told to
+Redis in one script call for many records, which also keeps the lane's lease and hands
+out more; a lane never makes a round trip for a single file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+from anyio import to_thread
+
+from broker.connection import Connection
+from broker.keys import FetchKeys
+from broker.lanes import Answer, Claim, LaneHold, Opened, RecordReport, Refusal
+from broker.settings import Settings
+from schemas.errors import StorageError, Unreachable
+from workers.complete import Completion, Exchanges
+from workers.work import Allowance, Work
+
+log = structlog.get_logger()
+
+BATCH = 64
+"""Ended records that are told to Redis at once, at the latest after GATHER_SECONDS."""
+GATHER_SECONDS = 0.01
+CHECKPOINT_SECONDS = 2.0
+CHECKPOINT_BYTES = 1024 * 1024
+"""New bytes of a record that are worth a checkpoint of their own."""
+
+
+class Lane:
+    """One lane of one background fetch, from taking it to leaving it."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        exchanges: Exchanges,
+        keys: FetchKeys,
+    ) -> None:
+        self.uid = keys.uid
+        self._settings = settings
+        self._exchanges = exchanges
+        self._hold = LaneHold(connection, settings, keys)
+        self._allowance = Allowance(0, 0)
+        self._backlog: deque[Work] = deque()
+        self._running: dict[asyncio.Task[None], Work] = {}
+        self._ended: list[Work] = []
+        self._parked: dict[int, Work] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._urgent = False
+        self._reported_at = 0.0
+        self._opened_at = 0.0
+        self._age = timedelta(0)
+
+    async def run(self, job_id: str) -> Refusal | None:
+        """Work until no record can be taken soon, or the fetch is over.
+
+        Returns why the lane is over, None if it left by itself.
+        """
+        opened = await self._hold.take(job_id, self._capacity)
+        if not isinstance(opened, Opened):
+            return opened
+        self._allowance = Allowance(
+            opened.state.download_total, opened.state.downloaded
+        )
+        self._age, self._opened_at = opened.age, self._now()
+        self._admit(opened.claims)
+        checkpoints = asyncio.create_task(self._checkpoint_for_ever())
+        refusal: Refusal | None = None
+        try:
+            refusal = await self._work()
+        finally:
+            checkpoints.cancel()
+            await self._close(refusal)
+        return refusal
+
+    def stop(self) -> None:
+        """Keep what is there, give the records back and return soon."""
+        self._stopping = True
+        self._wake.set()
+
+    def hurry(self) -> None:
+        """Ask Redis soon whether the fetch still goes on."""
+        self._urgent = True
+        self._wake.set()
+
+    @property
+    def _capacity(self) -> int:
+        return self._settings.transfers + 2 * BATCH
+
+    @property
+    def _held(self) -> int:
+        return len(self._backlog) + len(self._running) + len(self._ended)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _work(self) -> Refusal | None:
+        while True:
+            await self._something_to_tell()
+            if self._stopping:
+                return await self._give_back()
+            answer = await self._tell()
+            if answer.refusal is not None:
+                return answer.refusal
+            self._admit(answer.claims)
+            if not self._held:
+                wait = answer.next_due
+                if wait is None or wait > self._settings.lease:
+                    await self._hold.leave()
+                    return None
+                await self._pause(wait)
+
+    async def _something_to_tell(self) -> None:
+        """Return when a batch has ended, at the next tick, or on a signal."""
+        if not self._held:
+            return
+        await self._sleep(self._settings.progress_interval.total_seconds())
+        if self._running and 0 < len(self._ended) < BATCH:
+            await self._sleep(GATHER_SECONDS)
+
+    @property
+    def _interrupted(self) -> bool:
+        return self._stopping or self._urgent
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep until woken, at most so long."""
+        if not self._interrupted:
+            timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+            await self._wake.wait()
+            timer.cancel()
+        self._wake.clear()
+
+    async def _pause(self, wait: timedelta) -> None:
+        """Wait for a record that is due again; the lease lasts that long."""
+        beat = self._settings.lease / 3
+        await self._sleep(min(wait, beat).total_seconds())
+
+    def _admit(self, claims: Iterable[Claim]) -> None:
+        known = {work.index for work in self._working()}
+        for claim in claims:
+            if claim.index not in known:
+                parked = self._parked.pop(claim.index, None)
+                store = self._exchanges.store
+                self._backlog.append(Work(claim, store, self._allowance, parked))
+        self._start()
+
+    def _working(self) -> Iterable[Work]:
+        yield from self._backlog
+        yield from self._running.values()
+        yield from self._ended
+
+    def _start(self) -> None:
+        while self._backlog and len(self._running) < self._settings.transfers:
+            if self._stopping:
+                return
+            work = self._backlog.popleft()
+            elapsed = self._age + timedelta(seconds=self._now() - self._opened_at)
+            completion = Completion(work, self._exchanges, elapsed)
+            task = asyncio.create_task(completion.run())
+            self._running[task] = work
+            task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        work = self._running.pop(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("record_raised", index=work.index, exc_info=error)
+            work.fail(f"internal error: {type(error).__name__}: {error}")
+        self._ended.append(work)
+        self._start()
+        if len(self._ended) == 1 or len(self._ended) >= BATCH or not self._running:
+            self._wake.set()
+
+    async def _tell(self) -> Answer:
+        """Tell Redis what ended and how far the rest is; return its answer."""
+        ended, self._ended = self._ended, []
+        await self._store(ended)
+        moved = [work for work in self._running.values() if work.flush()]
+        beat = (
+            self._now() - self._reported_at > self._settings.lease.total_seconds() / 3
+        )
+        idle = self._held == 0 or len(self._backlog) < BATCH
+        if not (ended or moved or beat or self._urgent) and not (
+            idle and not self._held
+        ):
+            return Answer(None)
+        self._urgent = False
+        reports = [work.report() for work in (*ended, *moved)]
+        answer = await self._report(reports)
+        if answer.refusal in (None, Refusal.ENDED):
+            for work, report in zip((*ended, *moved), reports, strict=True):
+                work.reported(report, stale=report.index in answer.stale)
+                if report.delay is not None:
+                    self._parked[work.index] = work
+        else:
+            self._ended = ended  # for _close, which deletes what nobody knows of
+        for task, work in self._running.items():
+            if work.index in answer.stale:
+                task.cancel()
+        return answer
+
+    async def _store(self, ended: Sequence[Work]) -> None:
+        whole = [work for work in ended if work.whole]
+        if whole:
+            parts = [work.part for work in whole if work.part is not None]
+            store = self._exchanges.store
+            failures = await to_thread.run_sync(store.finish, parts)
+            for work, failure in zip(whole, failures, strict=True):
+                work.stored(failure)
+        for work in ended:
+            if work.delay is not None:
+                with suppress(StorageError):
+                    await work.make_checkpoint()
+
+    async def _report(self, reports: Sequence[RecordReport]) -> Answer:
+        """Report until Redis answers; transfers go on meanwhile (§ lost replies)."""
+        pause = 0.1
+        while True:
+            held = self._held
+            want = 0 if self._stopping else max(0, self._capacity - held)
+            try:
+                answer = await self._hold.report(reports, want=want, held=held)
+            except Unreachable as error:
+                if self._stopping:
+                    raise
+                log.warning("lane_waits_for_redis", uid=self.uid, error=str(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 2.0)
+            else:
+                self._reported_at = self._now()
+                return answer
+
+    async def _give_back(self) -> Refusal | None:
+        """Stop every transfer, keep its bytes, and give the records back."""
+        works = list(self._running.values())
+        await self._cancel()
+        for work in works:
+            work.give_back(timedelta(0))
+        answer = await self._tell()
+        if answer.refusal is None:
+            await self._hold.leave()
+        return answer.refusal
+
+    async def _cancel(self) -> None:
+        tasks = list(self._running)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _checkpoint_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(CHECKPOINT_SECONDS)
+            for work in list(self._running.values()):
+                if work.unsaved >= CHECKPOINT_BYTES:
+                    with suppress(StorageError):  # the next write tells the record
+                        await work.make_checkpoint()
+
+    async def _close(self, refusal: Refusal | None) -> None:
+        await self._cancel()
+        for work in (*self._working(), *self._parked.values()):
+            work.discard(orphan=refusal is not None)

@@ -1,0 +1,81 @@
+"""The reclaimer: looks after fetches whose time has come (R15, R25).
+
+Runs inside every worker and subscriber process; any number of them may run at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from anyio import to_thread
+
+from broker.agenda import Agenda, Verdict
+from broker.blobs import DirectoryStore
+from broker.keys import FetchKeys
+from broker.queue import JobQueue
+from broker.settings import Settings
+from schemas.errors import Failure
+
+log = structlog.get_logger()
+
+
+class Reclaimer:
+    """Replaces dead lanes, releases records, deletes bytes, forgets old fetches."""
+
+    def __init__(
+        self,
+        agenda: Agenda,
+        queue: JobQueue,
+        store: DirectoryStore | None,
+        settings: Settings,
+    ) -> None:
+        """Without a ``store`` the bytes are left for a process that has it."""
+        self._agenda = agenda
+        self._queue = queue
+        self._store = store
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Make a pass four times in a lease, until cancelled."""
+        while True:
+            try:
+                await self.make_pass()
+            except Failure as error:
+                log.warning("reclaimer_waits", error=str(error))
+            await asyncio.sleep(self._settings.lease.total_seconds() / 4)
+
+    async def make_pass(self) -> None:
+        """Look once at everything that is due.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        await self._agenda.grace(self._settings.lease)
+        for keys in await self._agenda.due():
+            await self.look(keys)
+
+    async def look(self, keys: FetchKeys) -> None:
+        """Look at one fetch now, and do what that asks for.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        look = await self._agenda.look(keys)
+        if look.dead_jobs:
+            log.info("lane_replaced", uid=keys.uid, jobs=look.dead_jobs)
+            await self._queue.abandon(look.dead_jobs, "its worker died")
+        if look.jobs:
+            await self._queue.enqueue(look.jobs)
+        if look.verdict is Verdict.PURGE:
+            await self._purge(keys)
+
+    async def _purge(self, keys: FetchKeys) -> None:
+        """Delete the bytes of a released fetch, if they are all in this store (R16)."""
+        parts = await self._agenda.parts(keys)
+        here = self._store.id if self._store else ""
+        if set(parts) - {here}:
+            return  # another process has that store; the agenda asks again
+        if self._store is not None and parts:
+            await to_thread.run_sync(self._store.delete, parts[here])
+        await self._agenda.purged(keys)

@@ -1,0 +1,250 @@
+"""One record in the hands of a lane: its bytes, its state, what Redis knows of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from anyio import to_thread
+
+from broker.blobs import DirectoryStore, Part
+from broker.lanes import Claim, RecordReport
+from schemas.errors import StorageError
+from schemas.records import (
+    Checkpoint,
+    RecordResult,
+    RecordState,
+    ResponseHead,
+    Validators,
+)
+from schemas.requests import Request
+
+
+@dataclass(slots=True)
+class Allowance:
+    """Bytes that this lane may store; it alone counts them (R18). 0 is no limit."""
+
+    total: int
+    used: int
+
+    def take(self, size: int) -> bool:
+        """Count ``size`` bytes, unless that exceeds the total (BF-REC-15)."""
+        if self.total and self.used + size > self.total:
+            return False
+        self.used += size
+        return True
+
+
+class Work:
+    """A claimed record, until it is settled (``result``) or given back (``delay``)."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        store: DirectoryStore,
+        allowance: Allowance,
+        parked: Work | None = None,
+    ) -> None:
+        """``parked`` is this lane's earlier work on the record, its part still open."""
+        state = claim.state
+        self.index = claim.index
+        self.request: Request = claim.request
+        self.part: Part | None = None
+        self.result = RecordResult.OPEN
+        self.delay: timedelta | None = None
+        self.head: ResponseHead | None = state.head
+        self.validators: Validators | None = state.validators
+        self.attempts = state.attempts
+        self.restarts = state.restarts
+        self.failures = state.failures
+        self.detail = state.detail
+        self.uploaded = 0
+        self._store = store
+        self._allowance = allowance
+        self._checkpoint = state.checkpoint
+        self._digest = ""
+        self._counted = claim.stored
+        self._named = state.checkpoint.part if state.checkpoint else ""
+        self._told: tuple[int, int] | None = None
+        self._told_state: RecordState | None = None
+        if parked is not None:
+            self._take_over(parked)
+
+    def _take_over(self, parked: Work) -> None:
+        part, expected = parked.part, self._checkpoint
+        if part is not None and expected is not None and part.name == expected.part:
+            self.part, parked.part = part, None
+        parked.discard(orphan=False)
+
+    @property
+    def length(self) -> int:
+        """Bytes of the current part, from the first on."""
+        return self.part.length if self.part else 0
+
+    @property
+    def unsaved(self) -> int:
+        """Bytes that the last checkpoint does not name."""
+        saved = self._checkpoint.length if self._checkpoint else 0
+        return max(0, self.length - saved)
+
+    @property
+    def decided(self) -> bool:
+        """Whether nothing more is to be done for now."""
+        return self.result is not RecordResult.OPEN or self.delay is not None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the part is complete and should become a blob."""
+        exposed = (RecordResult.SUCCESS, RecordResult.BAD_STATUS)
+        return self.result in exposed and self.part is not None
+
+    async def open(self) -> None:
+        """Go on with the part that a predecessor left, if it can be proved (R4)."""
+        if self.part is None and self._checkpoint is not None:
+            self.part = self._store.resume(self._checkpoint)
+            if self.part is not None:
+                await to_thread.run_sync(self.part.rehash)
+        if self.part is None:
+            self._checkpoint = self.head = self.validators = None
+        self._count(self.length)
+
+    def _count(self, length: int) -> None:
+        self._allowance.used += length - self._counted
+        self._counted = length
+
+    def begin_part(self, head: ResponseHead, validators: Validators) -> None:
+        """Store the body of a first answer, in a part of its own (R3)."""
+        self.head, self.validators = head, validators
+        if self.part is None:
+            self.part = self._store.create()
+            self._checkpoint = Checkpoint(
+                store=self._store.id, part=self.part.name, length=0
+            )
+
+    def write(self, chunk: bytes) -> bool:
+        """Store the next bytes; False if they exceed the download total."""
+        if not self._allowance.take(len(chunk)):
+            self.settle(
+                RecordResult.DOWNLOAD_TOTAL_EXCEEDED,
+                f"more than {self._allowance.total} bytes",
+            )
+            return False
+        assert self.part is not None
+        self.part.write(chunk)
+        self._counted += len(chunk)
+        return True
+
+    def begin_again(self, reason: str) -> None:
+        """Give up what is stored: the next bytes go to a new part (R3)."""
+        self.restarts += 1
+        self.detail = f"began again: {reason}"
+        self._drop_part()
+        self.head = self.validators = self._checkpoint = None
+
+    def _drop_part(self) -> None:
+        part, self.part = self.part, None
+        self._count(0)
+        if part is not None:
+            part.close()
+            # A part that Redis names may have a reader; it goes when Redis knows.
+            if part.name != self._named:
+                self._store.delete([part.name])
+
+    def settle(self, result: RecordResult, detail: str = "") -> None:
+        """The record has ended; ``detail`` is for people."""
+        self.result, self.delay, self.detail = result, None, detail
+        self.failures = 0
+
+    def fail(self, detail: str) -> None:
+        """Settle as ``fetch-error``."""
+        self.settle(RecordResult.FETCH_ERROR, detail)
+
+    def storage_failed(self, error: StorageError) -> None:
+        """Settle because the disk refused: a full one is a quota (BF-REC-17)."""
+        full = any(name in str(error) for name in ("ENOSPC", "EDQUOT"))
+        result = RecordResult.QUOTA_EXCEEDED if full else RecordResult.FETCH_ERROR
+        self.settle(result, str(error))
+
+    def give_back(self, delay: timedelta, detail: str = "") -> None:
+        """Leave the record to whoever takes it after ``delay``, if it is open."""
+        if not self.decided:
+            self.delay = delay
+            self.detail = detail or self.detail
+
+    def stored(self, failure: StorageError | None) -> None:
+        """The part became a blob, or could not."""
+        if failure is not None:
+            self.storage_failed(failure)
+        elif self.part is not None and self._checkpoint is not None:
+            self._digest = self.part.digest
+            self._checkpoint = self._checkpoint.model_copy(
+                update={"length": self.part.length, "boot": None}
+            )
+
+    def flush(self) -> bool:
+        """Make new bytes readable; True if there is something new to report."""
+        if self.part is not None:
+            try:
+                self.part.flush()
+            except StorageError:
+                return False  # the transfer's next write meets the same failure
+        return (self.length, self.uploaded) != self._told or self._state_changed()
+
+    def _state_changed(self) -> bool:
+        return self._state() != self._told_state
+
+    async def make_checkpoint(self) -> None:
+        """Name the bytes that a successor need not download again (R5)."""
+        part = self.part
+        if part is not None:
+            checkpoint = await to_thread.run_sync(part.checkpoint)
+            if part is self.part:
+                self._checkpoint = checkpoint
+
+    def _state(self) -> RecordState:
+        shown = self.result.exposed
+        return RecordState(
+            head=self.head if shown else None,
+            validators=self.validators if shown and not self.whole else None,
+            checkpoint=self._checkpoint if shown else None,
+            digest=self._digest,
+            attempts=self.attempts,
+            restarts=self.restarts,
+            failures=self.failures,
+            detail=self.detail,
+        )
+
+    def report(self) -> RecordReport:
+        """How the record stands now, for Redis."""
+        state = self._state()
+        return RecordReport(
+            self.index,
+            self.length if self.result.exposed else 0,
+            self.uploaded,
+            self.result,
+            self.delay,
+            None if state == self._told_state else state,
+        )
+
+    def reported(self, report: RecordReport, *, stale: bool) -> None:
+        """Redis has the report, or refused it because another lane has the record."""
+        if stale:
+            self.discard(orphan=True)
+            return
+        self._told = (report.stored, report.uploaded)
+        if report.state is not None:
+            self._told_state = report.state
+            current = report.state.checkpoint
+            before, self._named = self._named, current.part if current else ""
+            if before and before != self._named:
+                self._store.delete([before])
+        if not self.result.exposed:
+            self._drop_part()
+
+    def discard(self, *, orphan: bool) -> None:
+        """Close the part; as an orphan, delete it if only this lane knows of it."""
+        part, self.part = self.part, None
+        if part is not None:
+            part.close()
+            if orphan and part.name != self._named:
+                self._store.delete([part.name])
