@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from broker.blobs import Durability
@@ -17,7 +17,12 @@ from broker.embedded import EmbeddedServer, data_directory
 from schemas.addresses import AddressPolicy
 from schemas.errors import ConfigError, Unreachable
 
-Seconds = Annotated[timedelta, Field(ge=timedelta(0))]
+
+def _seconds(value: object) -> object:
+    return timedelta(seconds=float(value)) if isinstance(value, str) else value
+
+
+Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0))]
 
 
 class Settings(BaseSettings):
@@ -131,6 +136,23 @@ class Settings(BaseSettings):
                 "no Redis: set BGFETCH_REDIS_URL, or run `bgfetch up` on this machine"
             )
         return found
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table; the README repeats it."""
+    rows = ["| variable | default | what it is |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        shown = _shown(field.default)
+        rows.append(f"| `BGFETCH_{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, timedelta):
+        return f"{default.total_seconds():g} s"
+    if default is None or isinstance(default, AddressPolicy):
+        return "–"
+    return f"`{default}`"
 
 
 def milliseconds(duration: timedelta) -> int:

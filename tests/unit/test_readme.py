@@ -1,0 +1,52 @@
+"""The README is true: what can be checked, is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from broker.settings import Settings, settings_table
+from schemas.errors import ConfigError
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_readme_repeats_the_table_of_settings() -> None:
+    """Design §4: one table of defaults, in the code."""
+    assert settings_table() in README
+
+
+def test_the_python_in_the_readme_compiles() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+    assert len(blocks) >= 3
+    for block in blocks:
+        compile(block, "README.md", "exec", flags=0x2000)  # top-level await
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BGFETCH_LEASE", "soon"),
+        ("BGFETCH_TRANSFERS", "0"),
+        ("BGFETCH_ALLOW_NETWORKS", "300.0.0.0/8"),
+        ("BGFETCH_DURABILITY", "maybe"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_with_its_value(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ConfigError, match=f"{name}.*'{value}'"):
+        Settings.load()
+
+
+def test_durations_are_seconds_in_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("BGFETCH_LEASE", "2.5")
+
+    assert Settings.load().lease.total_seconds() == 2.5
