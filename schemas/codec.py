@@ -71,6 +71,8 @@ def _check_depth(value: object) -> None:
 
 
 def _children(value: object) -> list[object]:
+    if isinstance(value, msgpack.Timestamp):
+        raise InvalidMessage("timestamps are not used here")
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []

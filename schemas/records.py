@@ -82,5 +82,7 @@ class RecordState(Message):
     restarts: int = 0
     failures: int = 0
     """Attempts in a row without a new byte; decides when to give up."""
+    unreached: int = 0
+    """Attempts in a row that did not reach the origin; they never give up."""
     detail: str = ""
     """Why the record failed or waits, for people."""
