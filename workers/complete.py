@@ -15,9 +15,10 @@ from broker.settings import Settings
 from schemas.errors import StorageError
 from schemas.records import RecordResult, ResponseHead
 from workers import ranges
+from workers.exchange import Fault, Outgoing, TransferError
 from workers.redirects import RedirectRefused, next_hop
-from workers.retry import Retry, RetryPolicy, decide
-from workers.transport import Fault, Outgoing, TransferError, Transport
+from workers.retry import Retry, RetryPolicy, Settle, decide
+from workers.transport import Transport
 from workers.work import Work
 
 MAX_EMPTY_ANSWERS = 5
@@ -157,10 +158,11 @@ class Completion:
         """Give the record back if the status is worth another attempt."""
         if head.status < 400:
             return False
-        decision = self._decide(head, offset)
+        decision = self._decide(head, offset, self._work.failures + 1)
         if not isinstance(decision, Retry):
             return False
-        self._wait(decision, f"status {head.status}")
+        self._work.failures += 1
+        self._work.give_back(decision.delay, f"status {head.status}")
         return True
 
     def _after_body(self, head: ResponseHead, offset: int) -> None:
@@ -174,8 +176,10 @@ class Completion:
         match ending:
             case ranges.Ending.TRUNCATED:
                 self._after_fault(Fault.NETWORK, "the body ended early", offset)
+            case ranges.Ending.OVERLONG if work.restarts < ranges.MAX_RESTARTS:
+                work.begin_again("BF-RANGE-06: more bytes than announced")
             case ranges.Ending.OVERLONG:
-                work.fail("the body is longer than announced")
+                work.fail("BF-RANGE-06: more bytes than announced")
             case ranges.Ending.FINISHED if 200 <= head.status <= 299:
                 work.settle(RecordResult.SUCCESS)
             case ranges.Ending.FINISHED:
@@ -183,31 +187,37 @@ class Completion:
                 work.settle(RecordResult.BAD_STATUS, shown)
 
     def _after_fault(self, fault: Fault, detail: str, offset: int) -> None:
-        decision = self._decide(fault, offset)
-        if isinstance(decision, Retry):
-            self._wait(decision, f"{fault}: {detail}")
+        work, offline = self._work, fault is Fault.OFFLINE
+        # An origin that is away does not use up the attempts at one that is there.
+        failures = 1 + (work.unreached if offline else work.failures)
+        decision = self._decide(fault, offset, failures)
+        if not isinstance(decision, Retry):
+            work.fail(f"{fault}: {detail}")
+            return
+        if offline:
+            work.unreached += 1
         else:
-            self._work.fail(f"{fault}: {detail}")
+            work.failures, work.unreached = work.failures + 1, 0
+        work.give_back(decision.delay, f"{fault}: {detail}")
 
-    def _decide(self, outcome: ResponseHead | Fault, offset: int) -> object:
+    def _decide(
+        self, outcome: ResponseHead | Fault, offset: int, failures: int
+    ) -> Retry | Settle:
         work = self._work
         # Progress pardons earlier failures, but not for ever anew (BF-RANGE-16).
         if work.length > offset and work.restarts <= ranges.MAX_RESTARTS:
-            work.failures = 0
+            failures = 1
+            work.failures = work.unreached = 0
         return decide(
             outcome,
             method=work.request.method,
             headers=work.request.header_list,
-            attempts_without_progress=work.failures + 1,
+            attempts_without_progress=failures,
             elapsed=self._elapsed,
             deadline=self._exchanges.deadline,
             policy=self._exchanges.policy,
             rng=self._exchanges.random,
         )
-
-    def _wait(self, retry: Retry, detail: str) -> None:
-        self._work.failures += 1
-        self._work.give_back(retry.delay, detail)
 
 
 class _Answer:

@@ -56,11 +56,11 @@ class Engine:
         self._transport = Transport(limits, settings.allow_networks)
         self._exchanges = Exchanges(self._transport, store, settings)
         self._background.append(asyncio.create_task(self._hear_of_aborts()))
-        self._reclaimer = Reclaimer(
+        self.reclaimer = Reclaimer(
             Agenda(self._connection, settings), self._queue, store, settings
         )
         if self._reclaiming:
-            self._background.append(asyncio.create_task(self._reclaimer.run()))
+            self._background.append(asyncio.create_task(self.reclaimer.run()))
 
     async def perform(self, scope: str, uid: str, job_id: str) -> None:
         """Carry one lane of a fetch, if it has room for one (R1)."""
@@ -76,7 +76,7 @@ class Engine:
         if refusal not in (Refusal.ENDED, Refusal.SETTLED, Refusal.GONE):
             # What this lane left finds another one at once, here or elsewhere.
             with suppress(Failure):
-                await self._reclaimer.look(keys)
+                await self.reclaimer.look(keys)
 
     async def drain(self) -> None:
         """Make every lane keep what it has, give its records back and return soon."""

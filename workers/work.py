@@ -57,6 +57,7 @@ class Work:
         self.attempts = state.attempts
         self.restarts = state.restarts
         self.failures = state.failures
+        self.unreached = state.unreached
         self.detail = state.detail
         self.uploaded = 0
         self._store = store
@@ -153,7 +154,7 @@ class Work:
     def settle(self, result: RecordResult, detail: str = "") -> None:
         """The record has ended; ``detail`` is for people."""
         self.result, self.delay, self.detail = result, None, detail
-        self.failures = 0
+        self.failures = self.unreached = 0
 
     def fail(self, detail: str) -> None:
         """Settle as ``fetch-error``."""
@@ -211,6 +212,7 @@ class Work:
             attempts=self.attempts,
             restarts=self.restarts,
             failures=self.failures,
+            unreached=self.unreached,
             detail=self.detail,
         )
 

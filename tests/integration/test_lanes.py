@@ -34,7 +34,9 @@ async def take(
 
 
 async def events(manager: BackgroundFetchManager) -> list[bytes]:
-    rows = await manager.connection.redis.xrange(f"bgfetch:{SCOPE}:events")
+    rows: list[tuple[bytes, dict[bytes, bytes]]] = await manager.connection.ask(
+        "XRANGE", f"bgfetch:{SCOPE}:events", "-", "+"
+    )
     return [fields[b"delivery"].split(b"/")[1] for _, fields in rows]
 
 

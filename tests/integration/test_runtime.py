@@ -342,4 +342,4 @@ async def test_an_unreadable_event_is_put_aside_and_stops_nobody(
         await outcomes.until("acked")
 
     dead = ScopeKeys(SCOPE).subscriber("default").dead
-    assert await manager.connection.redis.hlen(dead) == 1  # type: ignore[misc]
+    assert await manager.connection.ask("HLEN", dead) == 1
