@@ -8,6 +8,7 @@ upon. A completion ends with its record settled, or given back to the pool.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 from broker.blobs import DirectoryStore
@@ -16,14 +17,13 @@ from schemas.errors import StorageError
 from schemas.records import RecordResult, ResponseHead
 from workers import ranges
 from workers.exchange import Fault, Outgoing, TransferError
-from workers.redirects import RedirectRefused, next_hop
+from workers.redirects import STATUSES, RedirectRefused, next_hop
 from workers.retry import Retry, RetryPolicy, Settle, decide
 from workers.transport import Transport
 from workers.work import Work
 
 MAX_EMPTY_ANSWERS = 5
 """Answers in a row without a new byte before the record fails (BF-REC-27)."""
-REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class Exchanges:
@@ -34,6 +34,7 @@ class Exchanges:
     ) -> None:
         self.transport = transport
         self.store = store
+        self.addresses = settings.allow_networks
         self.deadline = settings.deadline
         self.random = random.Random()
         self.policy = RetryPolicy(
@@ -104,7 +105,7 @@ class Completion:
         return Outgoing(request.method, request.url, tuple(headers), body)
 
     async def _follow(self, outgoing: Outgoing, answer: _Answer) -> None:
-        hops = 0
+        request, hops = self._work.request, 0
         while True:
             await self._exchanges.transport.exchange(
                 outgoing, answer, uploaded=self._uploaded
@@ -115,11 +116,14 @@ class Completion:
                 outgoing,
                 answer.redirect,
                 count=hops,
-                mode=self._work.request.redirect,
+                mode=request.redirect,
+                policy=self._exchanges.addresses,
             )
             if hop is None:
                 return
-            outgoing, hops = hop, hops + 1
+            # The last hop read its body: the next reads one of its own.
+            body = _Upload(request.content) if hop.body is not None else None
+            outgoing, hops = replace(hop, body=body), hops + 1
             answer.hop()
 
     def _uploaded(self, count: int) -> None:
@@ -238,7 +242,9 @@ class _Answer:
         self._redirected = True
 
     def head(self, head: ResponseHead) -> bool:
-        if head.status in REDIRECTS and head.get("Location") is not None:
+        follows = self._work.request.redirect != "manual"
+        located = head.get("Location") is not None
+        if follows and located and head.status in STATUSES:
             self.redirect = head
             return False
         if self._redirected:

@@ -29,6 +29,8 @@ log = structlog.get_logger()
 BATCH = 64
 """Ended records that are told to Redis at once, at the latest after GATHER_SECONDS."""
 GATHER_SECONDS = 0.01
+PARKED = 64
+"""Parts of records given back that a lane keeps open."""
 CHECKPOINT_SECONDS = 2.0
 CHECKPOINT_BYTES = 1024 * 1024
 """New bytes of a record that are worth a checkpoint of their own."""
@@ -187,25 +189,30 @@ class Lane:
         beat = (
             self._now() - self._reported_at > self._settings.lease.total_seconds() / 3
         )
-        idle = self._held == 0 or len(self._backlog) < BATCH
-        if not (ended or moved or beat or self._urgent) and not (
-            idle and not self._held
-        ):
+        if not (ended or moved or beat or self._urgent or not self._held):
             return Answer(None)
         self._urgent = False
         reports = [work.report() for work in (*ended, *moved)]
         answer = await self._report(reports)
         if answer.refusal in (None, Refusal.ENDED):
             for work, report in zip((*ended, *moved), reports, strict=True):
-                work.reported(report, stale=report.index in answer.stale)
-                if report.delay is not None:
-                    self._parked[work.index] = work
+                stale = report.index in answer.stale
+                work.reported(report, stale=stale)
+                if report.delay is not None and not stale:
+                    self._park(work)
         else:
             self._ended = ended  # for _close, which deletes what nobody knows of
         for task, work in self._running.items():
             if work.index in answer.stale:
                 task.cancel()
         return answer
+
+    def _park(self, work: Work) -> None:
+        """Keep a part open for its next attempt, so that it is not read back."""
+        if len(self._parked) < PARKED:
+            self._parked[work.index] = work
+        else:
+            work.discard(orphan=False)
 
     async def _store(self, ended: Sequence[Work]) -> None:
         whole = [work for work in ended if work.whole]
