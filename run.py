@@ -74,9 +74,11 @@ def carry_out(environment: "Environment", command: str, *rest: str) -> int:
     if command == "test":
         if "--all" in rest:
             os.environ["BGFETCH_TEST_ALL"] = "1"
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = environment.cache("hypothesis")
+        options = ["-o", f"cache_dir={environment.cache('pytest')}"]
+        options += ["-n", "auto", "--maxprocesses", "8"]
         chosen = [argument for argument in rest if argument != "--all"]
-        spread = ["-n", "auto", "--maxprocesses", "8"]
-        become([python, "-m", "pytest", *spread, *chosen], ROOT)
+        become([python, "-m", "pytest", *options, *chosen], ROOT)
     elif command == "bench":
         become([python, "-m", "tests.benchmarks", *rest], ROOT)
     own = "--help" if command == "help" else command
@@ -85,17 +87,19 @@ def carry_out(environment: "Environment", command: str, *rest: str) -> int:
 
 def check(environment: "Environment") -> int:
     """Run every check, tell each one's name, and fail if any did."""
-    python = environment.python
+    python = [environment.python, "-m"]
+    lint_imports = [environment.python, environment.script("lint-imports"), "--no-logo"]
     checks = {
-        "ruff check": [python, "-m", "ruff", "check"],
-        "ruff format --check": [python, "-m", "ruff", "format", "--check"],
-        "mypy": [python, "-m", "mypy"],
-        "lint-imports": [python, environment.script("lint-imports")],
+        "ruff check": [*python, "ruff", "check"],
+        "ruff format --check": [*python, "ruff", "format", "--check"],
+        "mypy": [*python, "mypy"],
+        "lint-imports": lint_imports,
     }
     failed = []
     for name, command in checks.items():
         sys.stdout.write(f"== {name}\n")
         sys.stdout.flush()
+        command += ["--cache-dir", environment.cache(name.split()[0])]
         if subprocess.run(command, cwd=ROOT, check=False).returncode:
             failed.append(name)
     sys.stdout.write(f"failed: {', '.join(failed)}\n" if failed else "all passed\n")
@@ -132,6 +136,10 @@ class Environment:
     def script(self, name: str) -> str:
         """Tell where the environment has its program ``name``."""
         return os.path.join(self.path, "bin", name)
+
+    def cache(self, name: str) -> str:
+        """Tell where a tool may keep its cache: the checkout may be read-only."""
+        return os.path.join(self.path, "cache", name)
 
     def make(self) -> None:
         """Install unless the stamp and the Python are those that are wanted."""

@@ -20,7 +20,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-PYTEST = ["-m", "pytest", "-n", "auto", "--maxprocesses", "8"]
+PYTEST = ["-m", "pytest", "-o", "cache_dir=CACHE/pytest", "-n", "auto"]
+PYTEST += ["--maxprocesses", "8"]
 UV = """#!/bin/sh
 echo "$@" >>"$CALLS"
 [ "$1" = venv ] || exit 0
@@ -222,7 +223,8 @@ def test_the_projects_own_commands_run_at_its_root(
     first, *rest = told.splitlines()
     assert code == 7
     assert first == f"BGFETCH_TEST_ALL={every} in {checkout.path}"
-    assert rest == [f"[{argument}]" for argument in called]
+    cache = str(checkout.path / ".venv" / "cache")
+    assert rest == [f"[{argument.replace('CACHE', cache)}]" for argument in called]
 
 
 def test_check_runs_every_check_and_fails_if_one_did(checkout: Checkout) -> None:
