@@ -82,7 +82,7 @@ end
 
 -- Make the records unreadable and let their bytes go after a grace (R16, BF-PERF-08).
 local function release()
-  redis.call('HSET', fetch, 'recordsAvailable', 0)
+  redis.call('HSET', fetch, 'recordsAvailable', 0, 'releasedAt', now)
   announce()
   redis.call('ZADD', agenda, now + release_grace, member)
 end

@@ -87,7 +87,7 @@ end
 
 local function look_at_settled()
   local state = redis.call('HMGET', fetch, 'recordsAvailable', 'completion', 'settledAt',
-    'holdUntil', 'purged', 'id', 'uid')
+    'holdUntil', 'purged', 'id', 'uid', 'releasedAt')
   local ends = state[3] + retention
   if state[1] == '1' then
     local done, hold = completion_settled(state[2]), tonumber(state[4])
@@ -98,6 +98,9 @@ local function look_at_settled()
     return again(done and math.min(hold, ends) or ends)
   end
   if state[5] ~= '1' then
+    if state[8] + release_grace > now then
+      return again(state[8] + release_grace)
+    end
     redis.call('ZREMRANGEBYSCORE', readers, '-inf', now)
     local reader = redis.call('ZRANGE', readers, 0, 0, 'WITHSCORES')
     again(reader[2] or now + 60000)

@@ -36,6 +36,6 @@ class Clock:
 
     async def age_settlement(self, keys: FetchKeys, by: timedelta) -> None:
         """Move the moment at which a fetch ended, and its hold."""
-        for field in ("settledAt", "holdUntil"):
+        for field in ("settledAt", "holdUntil", "releasedAt"):
             await self._ask("HINCRBY", keys.fetch, field, -milliseconds(by))
         await self._ask("ZINCRBY", AGENDA, -milliseconds(by), keys.member)

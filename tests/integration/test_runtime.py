@@ -262,14 +262,14 @@ async def test_a_listener_that_blocks_the_event_loop_keeps_its_delivery(
     manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
 ) -> None:
     """R24: leases are extended in a thread of their own."""
-    quick = settings.model_copy(update={"lease": settings.lease / 20})
+    quick = settings.model_copy(update={"lease": settings.lease / 6})
     blocked, handled = threading.Event(), []
 
     @sw.on("backgroundfetchabort")
     async def aborted(event: BackgroundFetchEvent) -> None:
         handled.append(event.attempt)
         blocked.set()
-        deadline = time.monotonic() + 3 * quick.lease.total_seconds()
+        deadline = time.monotonic() + 1.4 * quick.lease.total_seconds()
         while time.monotonic() < deadline:  # the loop is blocked on purpose
             pass
 
