@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     progress_interval: Seconds = Field(
         timedelta(milliseconds=250), description="least time between progress messages"
     )
+    checkpoint_interval: Seconds = Field(
+        timedelta(seconds=2), description="how often a lane makes its bytes resumable"
+    )
     concurrency: int = Field(16, ge=1, le=1024, description="lanes in a worker process")
     transfers: int = Field(32, ge=1, le=1024, description="transfers in one lane")
     lane_size: int = Field(1000, ge=1, description="open records for each lane")

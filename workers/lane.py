@@ -31,8 +31,7 @@ BATCH = 64
 GATHER_SECONDS = 0.01
 PARKED = 64
 """Parts of records given back that a lane keeps open."""
-CHECKPOINT_SECONDS = 2.0
-CHECKPOINT_BYTES = 1024 * 1024
+CHECKPOINT_BYTES = 64 * 1024
 """New bytes of a record that are worth a checkpoint of their own."""
 
 
@@ -185,7 +184,9 @@ class Lane:
         """Tell Redis what ended and how far the rest is; return its answer."""
         ended, self._ended = self._ended, []
         await self._store(ended)
-        moved = [work for work in self._running.values() if work.flush()]
+        # A transfer that has just been decided is told of when its part is a blob.
+        open_works = [work for work in self._running.values() if not work.decided]
+        moved = [work for work in open_works if work.flush()]
         beat = (
             self._now() - self._reported_at > self._settings.lease.total_seconds() / 3
         )
@@ -264,7 +265,7 @@ class Lane:
 
     async def _checkpoint_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(CHECKPOINT_SECONDS)
+            await asyncio.sleep(self._settings.checkpoint_interval.total_seconds())
             for work in list(self._running.values()):
                 if work.unsaved >= CHECKPOINT_BYTES:
                     with suppress(StorageError):  # the next write tells the record
