@@ -1,0 +1,187 @@
+"""Takes in one response, callback by callback, and decides how the exchange ended.
+
+Nothing is raised through libcurl, which would print it: an error is kept, the transfer
+is told to stop, and ``result`` gives the error to whoever awaits the exchange.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from workers.exchange import Fault, Outgoing, Sink, TransferError, TransportLimits
+from workers.heads import Received, read_head
+
+STOP = 0
+"""A count that is not the size of what was offered: libcurl ends the transfer."""
+STOP_READING = 0x10000000
+"""CURL_READFUNC_ABORT."""
+GO_ON = 0
+"""CURL_PREREQFUNC_OK."""
+_END_OF_HEAD = (b"\r\n", b"\n")
+_SMALL_BODY = 16 * 1024
+"""An unwanted body of at most so many bytes is read, to keep the connection."""
+
+
+class Reception:
+    """The state of one exchange between libcurl's callbacks and a sink."""
+
+    __slots__ = (
+        "_clock",
+        "_deadline",
+        "_head_size",
+        "_limits",
+        "_lines",
+        "_mark",
+        "_outgoing",
+        "_sink",
+        "_uploaded",
+        "_wanted",
+        "answer",
+        "error",
+        "received",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        outgoing: Outgoing,
+        sink: Sink,
+        limits: TransportLimits,
+        *,
+        clock: Callable[[], float],
+        uploaded: Callable[[int], None] | None = None,
+    ) -> None:
+        self.answer: Received | None = None
+        self.error: BaseException | None = None
+        """What ends the exchange, whatever libcurl calls it."""
+        self.sent = 0
+        self.received = 0
+        self._outgoing = outgoing
+        self._sink = sink
+        self._limits = limits
+        self._clock = clock
+        self._uploaded = uploaded
+        self._wanted = True
+        self._lines: list[bytes] = []
+        self._head_size = 0
+        self._deadline = math.inf
+        self._mark = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether there was a connection ready for the request."""
+        return self._deadline != math.inf
+
+    def ready(self, *_addresses: object) -> int:
+        """The connection stands; the request is sent now, and the head may be due."""
+        self._deadline = self._clock() + self._limits.first_byte_timeout
+        return GO_ON
+
+    def header(self, line: bytes) -> int | None:
+        """Take a status line, a header, the empty line after them, or a trailer."""
+        if line not in _END_OF_HEAD:
+            # libcurl itself gives up at 300 KiB or 5,000 lines of heads and trailers.
+            if self.answer is None:
+                self._lines.append(line)
+            return None
+        try:
+            return self._head_complete()
+        except BaseException as error:
+            return self._stop(error)
+
+    def body(self, chunk: bytes) -> int | None:
+        """Take bytes of the body."""
+        self.received += len(chunk)
+        if not self._wanted:
+            return None if self.received <= _SMALL_BODY else STOP
+        try:
+            if self._sink.write(chunk):
+                return None
+        except BaseException as error:
+            return self._stop(error)
+        return self._stop(TransferError(Fault.STOPPED, "the sink took enough"))
+
+    def upload(self, size: int) -> bytes | int:
+        """Give the next bytes of the request's body."""
+        body = self._outgoing.body
+        try:
+            chunk = b"" if body is None else body.read(size)
+            length = 0 if body is None else body.length
+            self.sent += len(chunk)
+            # Without these bytes the origin would wait for ever for the rest.
+            if not chunk and self.sent < length:
+                raise ValueError(f"a body of {length} bytes gave {self.sent}")
+            if chunk and self._uploaded is not None:
+                self._uploaded(self.sent)
+        except BaseException as error:
+            self._stop(error)
+            return STOP_READING
+        return chunk
+
+    def overdue(self, now: float) -> bool:
+        """Whether to end the exchange now for want of progress, as ``error`` says."""
+        if now < self._deadline:
+            return False
+        limits = self._limits
+        if not self._wanted:
+            return True
+        if self.answer is None:
+            if self.sent > self._mark:
+                self._mark = self.sent
+                self._deadline = now + limits.first_byte_timeout
+                return False
+            seconds = limits.first_byte_timeout
+            detail = f"no whole response head within {seconds:g} s"
+        else:
+            if self.received - self._mark >= limits.low_speed_time:
+                self._mark = self.received
+                self._deadline = now + limits.low_speed_time
+                return False
+            detail = f"less than 1 byte/s for {limits.low_speed_time:g} s"
+        self._stop(TransferError(Fault.NETWORK, detail))
+        return True
+
+    def result(self, fault: TransferError | None) -> BaseException | None:
+        """What to raise at the end, given what libcurl calls a failure, if anything."""
+        if not self._wanted:
+            return None
+        if self.error is not None or fault is not None:
+            return self.error or fault
+        if self.answer is None:
+            return TransferError(Fault.NETWORK, "the connection ended before the head")
+        length = self.answer.length
+        if length is not None and length != self.received:
+            return TransferError(
+                Fault.NETWORK, f"the body ended after {self.received} of {length} bytes"
+            )
+        return None
+
+    def release(self) -> None:
+        """Let go of the sink, which libcurl's kept handle would hold on to."""
+        del self._sink, self._outgoing, self._uploaded
+
+    def _head_complete(self) -> int | None:
+        if self.answer is not None:
+            return None
+        lines, self._lines = self._lines, []
+        outgoing, limit = self._outgoing, self._limits.max_header_bytes
+        self._head_size += sum(map(len, lines))
+        if self._head_size > limit:
+            raise TransferError(Fault.LIMIT, f"the head is larger than {limit} bytes")
+        answer = read_head(lines, method=outgoing.method, url=outgoing.url)
+        if answer is None:
+            return None
+        self.answer = answer
+        self._mark = 0
+        self._wanted = self._sink.head(answer.head)
+        if self._wanted:
+            self._deadline = self._clock() + self._limits.low_speed_time
+        elif answer.length is None or answer.length > _SMALL_BODY:
+            return STOP
+        return None
+
+    def _stop(self, error: BaseException) -> int:
+        if self.error is None:
+            self.error = error
+        return STOP

@@ -1,0 +1,299 @@
+"""HTTP exchanges over libcurl: the only module that knows it.
+
+One multi handle carries all exchanges of a transport on the event loop; connections and
+easy handles are kept for the next exchange. What libcurl could decide by itself is off:
+redirects, content decoding, proxies from the environment, credentials from files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
+
+import certifi
+import pycurl
+
+from schemas.addresses import AddressPolicy
+from schemas.urls import origin_of
+from workers.exchange import (
+    Body,
+    Fault,
+    Outgoing,
+    Sink,
+    TransferError,
+    TransportLimits,
+)
+from workers.faults import fault_of
+from workers.guard import Guard
+from workers.heads import request_lines
+from workers.reactor import Reactor
+from workers.reception import Reception
+from workers.slots import Slots
+
+__all__ = [
+    "Body",
+    "Fault",
+    "Outgoing",
+    "Sink",
+    "TransferError",
+    "Transport",
+    "TransportLimits",
+]
+
+_REPEATABLE = ("GET", "HEAD")
+_FRAMED = ("POST", "PUT")
+"""Methods that announce even a missing body, with ``Content-Length: 0``."""
+
+
+class Transport:
+    """Exchanges requests for responses, under one address policy and its limits.
+
+    Use it on one event loop and in one process: make it after a fork, not before.
+    ``ca_bundle`` is a file of PEM certificates to trust; certifi's if None.
+    """
+
+    def __init__(
+        self,
+        limits: TransportLimits,
+        policy: AddressPolicy,
+        *,
+        ca_bundle: str | None = None,
+    ) -> None:
+        self._limits = limits
+        self._policy = policy
+        self._ca_bundle = ca_bundle or certifi.where()
+        self._slots = Slots(limits.connections, limits.max_connections_per_host)
+        self._multi: _Multi | None = None
+        self._idle: list[_Easy] = []
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection; exchanges under way end as STOPPED."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().curl.close()
+        multi, self._multi = self._multi, None
+        if multi is not None:
+            await multi.aclose()
+
+    async def exchange(
+        self,
+        outgoing: Outgoing,
+        sink: Sink,
+        *,
+        uploaded: Callable[[int], None] | None = None,
+    ) -> None:
+        """Send one request and hand its response to ``sink``; a redirect is a response.
+
+        Returns when the body has ended as its head announced, or when the sink did not
+        want it. ``uploaded`` hears how many bytes of the request's body went out so
+        far. Requests other than GET and HEAD are sent once, on a connection of their
+        own. Cancelling ends the transfer at once.
+
+        Raises:
+            TransferError: there is no whole response; its ``fault`` tells the kind.
+            Exception: whatever the sink, ``uploaded`` or the request's body raised.
+        """
+        origin = origin_of(outgoing.url)
+        await self._slots.acquire(origin)
+        try:
+            await self._exchange(outgoing, sink, uploaded)
+        finally:
+            self._slots.release(origin)
+
+    async def _exchange(
+        self, outgoing: Outgoing, sink: Sink, uploaded: Callable[[int], None] | None
+    ) -> None:
+        if self._closed:
+            raise TransferError(Fault.STOPPED, "the transport is closed")
+        multi = self._multi = self._multi or _Multi(self._limits)
+        reception = Reception(
+            outgoing, sink, self._limits, clock=multi.clock, uploaded=uploaded
+        )
+        easy = self._idle.pop() if self._idle else self._new_easy()
+        try:
+            easy.prepare(outgoing, reception)
+            error = await multi.perform(easy)
+        finally:
+            self._keep(easy, plain=outgoing.method == "GET" and not outgoing.body)
+        if error is not None:
+            raise error
+
+    def _new_easy(self) -> _Easy:
+        return _Easy(self._limits, self._policy, self._ca_bundle)
+
+    def _keep(self, easy: _Easy, *, plain: bool) -> None:
+        # The options of the rarer methods are not undone one by one.
+        if self._closed or not plain:
+            easy.curl.close()
+        else:
+            easy.reception.release()
+            self._idle.append(easy)
+
+
+class _Multi:
+    """Performs many transfers at once, carried by the running event loop."""
+
+    def __init__(self, limits: TransportLimits) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.clock = self._loop.time
+        self._reactor = Reactor(self._act)
+        self._active: dict[pycurl.Curl, tuple[_Easy, _Done]] = {}
+        self._interval = limits.interval
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, limits.connections)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._reactor.arm)
+
+    async def perform(self, easy: _Easy) -> BaseException | None:
+        """Carry one transfer to its end and return its error, if it has one."""
+        done: _Done = self._loop.create_future()
+        self._multi.add_handle(easy.curl)
+        self._active[easy.curl] = easy, done
+        if self._watchdog is None:
+            self._watchdog = self._loop.call_later(self._interval, self._look)
+        try:
+            return await done
+        finally:
+            self._end(easy.curl, None)
+
+    async def aclose(self) -> None:
+        """End all transfers as STOPPED and close all connections."""
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        for curl in list(self._active):
+            self._end(curl, TransferError(Fault.STOPPED, "the transport was closed"))
+        self._reactor.close()
+        # It waits for names that are being looked up, though nobody wants them now.
+        await asyncio.to_thread(self._multi.close)
+
+    def _watch(self, what: int, descriptor: int, multi: object, data: object) -> None:
+        # POLL_IN and POLL_OUT are the reactor's numbers; POLL_REMOVE has neither bit.
+        self._reactor.watch(descriptor, what)
+
+    def _act(self, descriptor: int, events: int) -> None:
+        _, running = self._multi.socket_action(descriptor, events)
+        if running < len(self._active):
+            self._collect()
+
+    def _collect(self) -> None:
+        _, done, failed = self._multi.info_read()
+        for curl in done:
+            self._end(curl, self._active[curl][0].result(None))
+        for curl, code, message in failed:
+            easy = self._active[curl][0]
+            self._end(curl, easy.result(easy.fault(code, message)))
+
+    def _look(self) -> None:
+        """End the transfers that make no progress."""
+        now = self.clock()
+        for curl, (easy, _) in list(self._active.items()):
+            if easy.reception.overdue(now):
+                self._end(curl, easy.result(None))
+        self._watchdog = None
+        if self._active:
+            self._watchdog = self._loop.call_later(self._interval, self._look)
+
+    def _end(self, curl: pycurl.Curl, error: BaseException | None) -> None:
+        """Take a transfer out, with what its exchange raises; the first end counts."""
+        found = self._active.pop(curl, None)
+        if found is None:
+            return
+        self._multi.remove_handle(curl)
+        if not found[1].done():
+            found[1].set_result(error)
+
+
+_Done = asyncio.Future[BaseException | None]
+
+
+class _Easy:
+    """One easy handle of libcurl, its guard, and the exchange that it carries."""
+
+    def __init__(
+        self, limits: TransportLimits, policy: AddressPolicy, ca_bundle: str
+    ) -> None:
+        self._guard = Guard(policy)
+        self._headers: tuple[tuple[str, str], ...] | None = None
+        self.curl = curl = pycurl.Curl()
+        protocols = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
+        for option, value in (
+            (pycurl.NOSIGNAL, 1),
+            (pycurl.PROTOCOLS, protocols),
+            (pycurl.REDIR_PROTOCOLS, protocols),
+            (pycurl.FOLLOWLOCATION, 0),
+            (pycurl.PROXY, ""),
+            (pycurl.NETRC, pycurl.NETRC_IGNORED),
+            (pycurl.HTTP09_ALLOWED, 0),
+            (pycurl.HTTP_CONTENT_DECODING, 0),
+            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
+            (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
+            (pycurl.CAINFO, ca_bundle),
+            (pycurl.PATH_AS_IS, 1),
+            (pycurl.BUFFERSIZE, 1024 * 1024),
+            (pycurl.CONNECTTIMEOUT_MS, round(limits.connect_timeout * 1000)),
+            (pycurl.OPENSOCKETFUNCTION, self._guard.open_socket),
+        ):
+            curl.setopt(option, value)
+
+    def prepare(self, outgoing: Outgoing, reception: Reception) -> None:
+        """Set what differs from one exchange to the next."""
+        self._guard.reset()
+        self.reception = reception
+        curl, method = self.curl, outgoing.method
+        curl.setopt(pycurl.URL, outgoing.url.partition("#")[0])
+        if outgoing.headers != self._headers:
+            curl.setopt(pycurl.HTTPHEADER, request_lines(outgoing.headers))
+            self._headers = outgoing.headers
+        curl.setopt(pycurl.PREREQFUNCTION, reception.ready)
+        curl.setopt(pycurl.HEADERFUNCTION, reception.header)
+        curl.setopt(pycurl.WRITEFUNCTION, reception.body)
+        if method == "HEAD":
+            curl.setopt(pycurl.NOBODY, 1)
+        elif method != "GET":
+            curl.setopt(pycurl.CUSTOMREQUEST, method)
+        if method not in _REPEATABLE:
+            # On a kept connection that turns out dead libcurl would send it again.
+            curl.setopt(pycurl.FRESH_CONNECT, 1)
+        if outgoing.body is not None or method in _FRAMED:
+            length = 0 if outgoing.body is None else outgoing.body.length
+            curl.setopt(pycurl.UPLOAD, 1)
+            curl.setopt(pycurl.INFILESIZE_LARGE, length)
+            curl.setopt(pycurl.READFUNCTION, reception.upload)
+
+    def fault(self, code: int, message: str) -> TransferError:
+        """What a failed transfer is called here."""
+        guard, connected = self._guard, self.reception.connected
+        if code == pycurl.E_COULDNT_CONNECT and guard.refusal is not None:
+            return TransferError(
+                Fault.FORBIDDEN, f"the address may not be reached: {guard.refusal}"
+            )
+        if not connected and guard.failure is not None:
+            message = f"{message}: {guard.failure}"
+        errno = self.curl.getinfo(pycurl.OS_ERRNO)
+        return fault_of(code, message, connected=connected, errno=errno)
+
+    def result(self, fault: TransferError | None) -> BaseException | None:
+        """What the exchange raises at its end."""
+        answer = self.reception.answer
+        if answer is not None and answer.ambiguous:
+            self._shut()
+        return self.reception.result(fault)
+
+    def _shut(self) -> None:
+        """Make libcurl find the connection dead when it would use it again."""
+        descriptor = self.curl.getinfo(pycurl.ACTIVESOCKET)
+        if descriptor >= 0:
+            with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as own:
+                own.shutdown(socket.SHUT_RDWR)
