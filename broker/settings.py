@@ -154,7 +154,7 @@ def _shown(default: object) -> str:
     if isinstance(default, timedelta):
         return f"{default.total_seconds():g} s"
     if default is None or isinstance(default, AddressPolicy):
-        return "–"
+        return "none"
     return f"`{default}`"
 
 

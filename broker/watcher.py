@@ -14,6 +14,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from broker.connection import Connection
+from broker.tasks import cancel_all
 from schemas.errors import InvalidMessage
 from schemas.fetches import FetchState
 
@@ -49,9 +50,7 @@ class Watcher:
     async def aclose(self) -> None:
         """Stop receiving."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await cancel_all([self._task])
         await self._redis.aclose()
 
     async def _run(self) -> None:

@@ -14,6 +14,7 @@ from broker.keys import ABORTS, STORES, FetchKeys
 from broker.lanes import Refusal
 from broker.queue import JobQueue
 from broker.settings import Settings
+from broker.tasks import cancel_all
 from schemas.errors import Failure
 from workers.complete import Exchanges
 from workers.lane import Lane
@@ -64,9 +65,12 @@ class Engine:
 
     async def perform(self, scope: str, uid: str, job_id: str) -> None:
         """Carry one lane of a fetch, if it has room for one (R1)."""
-        if self._draining:
-            return
         keys = FetchKeys(scope, uid)
+        if self._draining:
+            # RQ handed over what was being taken when the stop came: want it anew.
+            with suppress(Failure):
+                await self.reclaimer.look(keys)
+            return
         lane = Lane(self._connection, self._settings, self._exchanges, keys)
         self._lanes.add(lane)
         try:
@@ -86,9 +90,7 @@ class Engine:
 
     async def aclose(self) -> None:
         """Close what ``start`` opened; no lane runs any more."""
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await cancel_all(self._background)
         if hasattr(self, "_transport"):
             await self._transport.aclose()
         if hasattr(self, "_queue"):

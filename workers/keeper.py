@@ -28,6 +28,7 @@ class Keeper:
         redis_url: str,
         settings: Settings,
         subscription: Subscription,
+        *,
         held: Callable[[], Iterable[Begun]],
         lost: Callable[[str], object],
     ) -> None:

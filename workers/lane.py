@@ -20,6 +20,7 @@ from broker.connection import Connection
 from broker.keys import FetchKeys
 from broker.lanes import Answer, Claim, LaneHold, Opened, RecordReport, Refusal
 from broker.settings import Settings
+from broker.tasks import cancel_all
 from schemas.errors import StorageError, Unreachable
 from workers.complete import Completion, Exchanges
 from workers.work import Allowance, Work
@@ -28,7 +29,7 @@ log = structlog.get_logger()
 
 BATCH = 64
 """Ended records that are told to Redis at once, at the latest after GATHER_SECONDS."""
-GATHER_SECONDS = 0.01
+GATHER_SECONDS = 0.05
 PARKED = 64
 """Parts of records given back that a lane keeps open."""
 CHECKPOINT_BYTES = 64 * 1024
@@ -58,6 +59,7 @@ class Lane:
         self._stopping = False
         self._urgent = False
         self._reported_at = 0.0
+        self._moved_at = 0.0
         self._opened_at = 0.0
         self._age = timedelta(0)
 
@@ -79,7 +81,7 @@ class Lane:
         try:
             refusal = await self._work()
         finally:
-            checkpoints.cancel()
+            await cancel_all([checkpoints])
             await self._close(refusal)
         return refusal
 
@@ -184,9 +186,7 @@ class Lane:
         """Tell Redis what ended and how far the rest is; return its answer."""
         ended, self._ended = self._ended, []
         await self._store(ended)
-        # A transfer that has just been decided is told of when its part is a blob.
-        open_works = [work for work in self._running.values() if not work.decided]
-        moved = [work for work in open_works if work.flush()]
+        moved = self._moved()
         beat = (
             self._now() - self._reported_at > self._settings.lease.total_seconds() / 3
         )
@@ -214,6 +214,16 @@ class Lane:
             self._parked[work.index] = work
         else:
             work.discard(orphan=False)
+
+    def _moved(self) -> list[Work]:
+        """The open records of which there is news, once in a progress interval."""
+        interval = self._settings.progress_interval.total_seconds()
+        if self._now() - self._moved_at < 0.8 * interval:
+            return []
+        self._moved_at = self._now()
+        # A transfer that has just been decided is told of when its part is a blob.
+        open_works = [work for work in self._running.values() if not work.decided]
+        return [work for work in open_works if work.flush()]
 
     async def _store(self, ended: Sequence[Work]) -> None:
         whole = [work for work in ended if work.whole]
@@ -258,10 +268,7 @@ class Lane:
         return answer.refusal
 
     async def _cancel(self) -> None:
-        tasks = list(self._running)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(self._running)
 
     async def _checkpoint_for_ever(self) -> None:
         while True:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from workers.demo.origin import Origin
 
 from broker.agenda import Agenda
 from broker.keys import FetchKeys
@@ -28,6 +27,7 @@ from schemas.errors import (
 from schemas.fetches import FailureReason, Result
 from schemas.requests import Request
 from tests.integration.clock import SCOPE, Clock
+from workers.demo.origin import Origin
 from workers.engine import Engine
 
 BODY = bytes(range(256)) * 1024
@@ -234,7 +234,7 @@ async def test_redirects_are_followed_and_told(
     """BF-SEC-11, BF-SEC-12."""
     origin.add("/from", b"", status=302, headers={"Location": "/to"})
     origin.add("/to", BODY)
-    wanted = [
+    wanted: list[str | Request] = [
         origin.url("/from"),
         Request(origin.url("/from"), redirect="error"),
         Request(origin.url("/from"), redirect="manual"),
@@ -334,7 +334,7 @@ async def test_what_fetch_refuses_leaves_nothing_behind(
     await manager.fetch("taken", good)
     before = await manager.connection.ask("DBSIZE")
 
-    for id, requests, expected in [
+    cases: list[tuple[str, list[str | Request], type[RejectedFetch]]] = [
         ("x", [], RejectedFetch),
         ("x", [good, "http://["], InvalidURL),
         ("x", ["file:///etc/passwd"], InvalidURL),
@@ -344,7 +344,8 @@ async def test_what_fetch_refuses_leaves_nothing_behind(
         ("x", ["http://169.254.169.254/"], ForbiddenAddress),
         ("x", [Request(good, mode="no-cors")], RejectedFetch),
         ("", [good], RejectedFetch),
-    ]:
+    ]
+    for id, requests, expected in cases:
         with pytest.raises(expected) as refused:
             await manager.fetch(id, requests)
         assert refused.value.spec_name == "TypeError"
@@ -411,8 +412,14 @@ async def test_a_hundred_thousand_requests_register_in_one_call(
 async def test_match_compares_as_a_cache_does(manager: BackgroundFetchManager) -> None:
     """BF-MATCH-03 to -11."""
     put = Request("https://cdn.example/p", method="PUT", body=b"1")
-    urls = ["https://cdn.example/a?id=3#f", "https://cdn.example/b", put]
-    registration = await manager.fetch("x", [*urls, urls[1]])
+    twice = "https://cdn.example/b"
+    wanted: list[str | Request] = [
+        "https://cdn.example/a?id=3#f",
+        twice,
+        put,
+        twice,
+    ]
+    registration = await manager.fetch("x", wanted)
 
     async def count(url: str, **options: bool) -> int:
         return len(await registration.match_all(url, **options))

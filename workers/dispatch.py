@@ -1,0 +1,169 @@
+"""One delivery in a subscriber's process: begin, call listeners, conclude (§ fire)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import random
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+
+from broker.manager import BackgroundFetchManager
+from broker.settings import Settings
+from broker.stream import Begun, Delivery, Nack, Refused, Subscription
+from schemas.errors import Failure, InvalidMessage
+from schemas.events import EventMessage, EventType
+from workers.clients import ACTIVATION, Activation
+from workers.events import Lifetime, event_class
+from workers.service_worker import Listener, ServiceWorker
+
+log = structlog.get_logger()
+
+Observer = Callable[[str, Begun], object]
+"""Hears what became of a delivery: began, acked, failed, dead, lost, handed back."""
+
+
+class Dispatcher:
+    """Handles the deliveries of one process, a bounded number at a time."""
+
+    def __init__(
+        self,
+        service_worker: ServiceWorker,
+        manager: BackgroundFetchManager,
+        subscription: Subscription,
+        settings: Settings,
+        observer: Observer,
+    ) -> None:
+        self._worker = service_worker
+        self._manager = manager
+        self._subscription = subscription
+        self._settings = settings
+        self._observer = observer
+        self._free = asyncio.Semaphore(settings.handlers)
+        self._lock = threading.Lock()
+        self._held: dict[str, tuple[Begun, Lifetime]] = {}
+        self._random = random.Random()
+
+    def held(self) -> list[Begun]:
+        """What this process works on now. May be called from any thread."""
+        with self._lock:
+            return [begun for begun, _ in self._held.values()]
+
+    def lose(self, delivery: str) -> None:
+        """Another process has the delivery: its event here is inactive at once."""
+        held = self._held.get(delivery)
+        if held is not None:
+            log.warning("delivery_lost", delivery=held[0].delivery.delivery_id)
+            held[1].end()
+
+    async def handle(self, entry: str, message: bytes) -> None:
+        """Bring one entry of the stream to its conclusion, or leave it to others."""
+        try:
+            decoded = EventMessage.decode(message)
+        except InvalidMessage as error:
+            log.error("event_unreadable", entry=entry, error=str(error))
+            with suppress(Failure):
+                await self._subscription.quarantine(entry, str(error))
+            return
+        delivery = Delivery(entry, decoded, self._subscription.subscriber)
+        async with self._free:
+            if delivery.member in self._held:
+                return
+            try:
+                begun = await self._subscription.begin(delivery)
+                if not isinstance(begun, Refused):
+                    await self._handle(begun)
+            except Failure as error:  # its lease ends, and it comes again
+                log.warning("delivery_interrupted", entry=entry, error=str(error))
+
+    async def _handle(self, begun: Begun) -> None:
+        lifetime = Lifetime()
+        member = begun.delivery.member
+        with self._lock:
+            self._held[member] = (begun, lifetime)
+        self._observer("began", begun)
+        try:
+            errors = await self._dispatch(begun, lifetime)
+            await self._conclude(begun, errors)
+        except asyncio.CancelledError:
+            lifetime.end()
+            with suppress(Failure):
+                await self._subscription.nack(
+                    begun, failed=False, delay=timedelta(0), reason="handed back"
+                )
+            self._observer("handed back", begun)
+            raise
+        finally:
+            with self._lock:
+                self._held.pop(member, None)
+
+    async def _dispatch(self, begun: Begun, lifetime: Lifetime) -> list[BaseException]:
+        """Call every listener in order; one that raises does not stop the others."""
+        message = begun.delivery.message
+        event = event_class(message.type)(
+            message.type,
+            registration=self._manager.registration(begun.state),
+            time_stamp=float(message.time_stamp),
+            delivery_id=begun.delivery.delivery_id,
+            attempt=begun.attempt,
+            _lifetime=lifetime,
+        )
+        if message.type is EventType.CLICK:
+            ACTIVATION.set(Activation(event, message.event))
+        raised: list[BaseException] = []
+        for listener in self._worker.listeners(message.type):
+            try:
+                if inspect.iscoroutinefunction(listener):
+                    lifetime.extend(listener(event))
+                else:
+                    await _in_thread(listener, event, lifetime)
+            except Exception as error:
+                log.exception("listener_raised", delivery=event.delivery_id)
+                raised.append(error)
+        lifetime.dispatched()
+        return raised + await lifetime.over()
+
+    async def _conclude(self, begun: Begun, errors: list[BaseException]) -> None:
+        """Acknowledge what has settled; let what was rejected come again (§7)."""
+        name = begun.delivery.delivery_id
+        if not errors:
+            acked = await self._subscription.ack(begun)
+            self._observer("acked" if acked else "lost", begun)
+            if not acked:
+                log.warning("acknowledged_too_late", delivery=name)
+            return
+        reason = "; ".join(f"{type(error).__name__}: {error}" for error in errors)
+        delay = self._backoff(begun.failures)
+        verdict = await self._subscription.nack(
+            begun, failed=True, delay=delay, reason=reason
+        )
+        self._observer("dead" if verdict is Nack.DEAD else "failed", begun)
+        log.warning(
+            "delivery_failed",
+            delivery=name,
+            attempt=begun.attempt,
+            reason=reason,
+            verdict=str(verdict),
+        )
+
+    def _backoff(self, failures: int) -> timedelta:
+        """Exponential, with jitter so that what failed together returns apart."""
+        settings = self._settings
+        longest = min(
+            settings.redelivery_backoff * (1 << min(failures, 30)),
+            settings.max_redelivery_backoff,
+        )
+        return longest * self._random.uniform(0.5, 1.0)
+
+
+async def _in_thread(listener: Listener, event: object, lifetime: Lifetime) -> None:
+    """Run a plain listener beside the loop, with this task's context."""
+    context = contextvars.copy_context()
+    returned = await asyncio.to_thread(context.run, listener, event)
+    if inspect.isawaitable(returned):
+        lifetime.extend(returned)
