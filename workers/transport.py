@@ -162,7 +162,7 @@ class _Multi:
         self._multi.add_handle(easy.curl)
         self._active[easy.curl] = easy, done
         if self._watchdog is None:
-            self._watchdog = self._loop.call_later(self._interval, self._look)
+            self._look_later()
         try:
             return await done
         finally:
@@ -197,13 +197,18 @@ class _Multi:
 
     def _look(self) -> None:
         """End the transfers that make no progress."""
-        now = self.clock()
-        for curl, (easy, _) in list(self._active.items()):
+        assert self._watchdog is not None
+        now, due, self._watchdog = self.clock(), self._watchdog.when(), None
+        # A loop that was held up has bytes waiting: they count before time does.
+        judged = list(self._active.items()) if now - due < self._interval else []
+        for curl, (easy, _) in judged:
             if easy.reception.overdue(now):
                 self._end(curl, easy.result(None))
-        self._watchdog = None
         if self._active:
-            self._watchdog = self._loop.call_later(self._interval, self._look)
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._watchdog = self._loop.call_later(self._interval, self._look)
 
     def _end(self, curl: pycurl.Curl, error: BaseException | None) -> None:
         """Take a transfer out, with what its exchange raises; the first end counts."""

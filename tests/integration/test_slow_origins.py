@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 
 import pytest
 
@@ -67,6 +68,27 @@ async def test_a_body_that_stalls_is_given_up() -> None:
         Fault.NETWORK,
         "less than 1 byte/s for 0.2 s",
     )
+
+
+async def test_a_loop_that_was_held_up_blames_no_origin() -> None:
+    """As when the machine slept: what came meanwhile counts before the time does."""
+
+    async def hold_up(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        time.sleep(0.3)  # noqa: ASYNC251 - both ends share the loop that is held up
+        await asyncio.sleep(0)
+        writer.write(OK + b"Content-Length: 2\r\n\r\nok")
+        await writer.drain()
+
+    async with (
+        Scripted(hold_up) as origin,
+        open_transport(first_byte_timeout=0.1) as transport,
+    ):
+        taken = await get(transport, origin.url)
+
+    assert taken.body == b"ok"
 
 
 async def test_an_unwanted_body_that_drips_holds_nobody_up() -> None:
