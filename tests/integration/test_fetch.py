@@ -108,15 +108,17 @@ async def test_a_file_that_changes_between_two_attempts_is_never_mixed(
 ) -> None:
     """Guarantee 2, R3, R7, BF-REC-13, BF-PROG-10."""
     newer = BODY[::-1]
-    origin.add("/a", BODY, cut_after=[100_000])
-
-    async def change() -> None:
-        while not origin.log:
-            await asyncio.sleep(0)
-        origin.replace("/a", newer)
-
+    hold = asyncio.Event()
+    origin.add("/a", BODY, cut_after=[200_000], hold=hold, hold_after=100_000)
     registration = await manager.fetch("x", origin.url("/a"))
-    await asyncio.gather(change(), perform(engine, registration))
+    working = asyncio.create_task(perform(engine, registration))
+    async for progress in registration.progress():
+        if progress.downloaded:
+            break
+
+    origin.replace("/a", newer)
+    hold.set()
+    await working
 
     assert registration.result is Result.SUCCESS
     assert await body_of(registration, origin.url("/a")) == newer
