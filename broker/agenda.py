@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from broker.connection import Connection, told_apart
+from broker.connection import Connection
 from broker.keys import AGENDA, RECLAIM, FetchKeys, ScopeKeys
 from broker.queue import LaneJob, queue_key
 from broker.registration import context
@@ -111,8 +111,12 @@ class Agenda:
     async def parts(self, keys: FetchKeys) -> dict[str, set[str]]:
         """Return the part files of a fetch's records, by store."""
         found: dict[str, set[str]] = {}
-        with told_apart(self._connection.url):
-            async for _, value in self._connection.redis.hscan_iter(keys.records):
+        cursor = None
+        while cursor != 0:
+            cursor, rows = await self._connection.ask(
+                "HSCAN", keys.records, cursor or 0, "COUNT", BATCH
+            )
+            for value in rows.values():
                 checkpoint = RecordState.decode(value).checkpoint
                 if checkpoint is not None:
                     found.setdefault(checkpoint.store, set()).add(checkpoint.part)

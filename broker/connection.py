@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -23,6 +24,8 @@ from redis.exceptions import (
 
 from broker.scripts import Argument, script
 from schemas.errors import ConfigError, QuotaExceeded, Unreachable
+
+ANSWER_SECONDS = 10.0
 
 
 def masked(url: str) -> str:
@@ -65,15 +68,17 @@ class Connection:
             ConfigError: ``url`` is no Redis URL.
         """
         self.url = url
-        self.redis = self._client(socket_timeout=10.0, retries=3)
+        self.redis = self._client(retries=3)
 
-    def _client(self, *, socket_timeout: float | None, retries: int) -> Redis:
+    def _client(self, *, retries: int) -> Redis:
         try:
             pool = BlockingConnectionPool.from_url(
                 self.url,
                 max_connections=32,
-                timeout=10,
-                socket_timeout=socket_timeout,
+                timeout=ANSWER_SECONDS,
+                # The client's own timeout would lose cancellations: it sends under
+                # wait_for(), which does so before Python 3.12. See answering().
+                socket_timeout=None,
                 socket_connect_timeout=5.0,
                 health_check_interval=30,
                 retry=Retry(ExponentialWithJitterBackoff(cap=0.5, base=0.02), retries),
@@ -87,7 +92,18 @@ class Connection:
 
     def blocking_client(self) -> Redis:
         """A client for one consumer's blocking reads; nothing is repeated."""
-        return self._client(socket_timeout=None, retries=0)
+        return self._client(retries=0)
+
+    @asynccontextmanager
+    async def answering(self) -> AsyncIterator[None]:
+        """Expect commands of ``redis`` to be answered within ten seconds.
+
+        Raises:
+            Unreachable: they were not. They may have been carried out.
+        """
+        with told_apart(self.url):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                yield
 
     async def run(
         self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()
@@ -97,7 +113,7 @@ class Connection:
         Raises:
             Unreachable: the server does not answer.
         """
-        with told_apart(self.url):
+        async with self.answering():
             return await script(name).run(self.redis, keys, arguments)
 
     async def ask(self, *command: Argument) -> Any:
@@ -106,7 +122,7 @@ class Connection:
         Raises:
             Unreachable: the server does not answer.
         """
-        with told_apart(self.url):
+        async with self.answering():
             return await self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
 
     async def now(self) -> int:

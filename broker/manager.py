@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from broker.connection import Connection, told_apart
+from broker.connection import Connection
 from broker.keys import SCOPES, FetchKeys, ScopeKeys
 from broker.queue import JobQueue, LaneJob
 from broker.records import RecordReader
@@ -166,12 +166,12 @@ class BackgroundFetchManager:
         return messages, upload_total
 
     async def _stage(self, keys: FetchKeys, messages: Sequence[bytes]) -> None:
-        with told_apart(self.connection.url):
-            async with self.connection.redis.pipeline(transaction=False) as pipe:
-                for start in range(0, len(messages), STAGE_SIZE):
-                    batch = messages[start : start + STAGE_SIZE]
-                    pipe.hset(keys.staged, mapping=dict(enumerate(batch, start)))
-                    pipe.pexpire(keys.staged, STAGE_TTL)
+        async with self.connection.redis.pipeline(transaction=False) as pipe:
+            for start in range(0, len(messages), STAGE_SIZE):
+                batch = messages[start : start + STAGE_SIZE]
+                pipe.hset(keys.staged, mapping=dict(enumerate(batch, start)))
+                pipe.pexpire(keys.staged, STAGE_TTL)
+                async with self.connection.answering():
                     await pipe.execute()
 
     async def _register(
@@ -270,10 +270,10 @@ class BackgroundFetchManager:
         uids: list[bytes] = await self.connection.ask(
             "ZREVRANGE", self._keys.fetches, skip, skip + limit - 1
         )
-        with told_apart(self.connection.url):
-            async with self.connection.redis.pipeline(transaction=False) as pipe:
-                for uid in uids:
-                    pipe.hgetall(self._keys.fetch(uid.decode()).fetch)
+        async with self.connection.redis.pipeline(transaction=False) as pipe:
+            for uid in uids:
+                pipe.hgetall(self._keys.fetch(uid.decode()).fetch)
+            async with self.connection.answering():
                 rows = await pipe.execute()
         return [FetchState.from_hash(row) for row in rows if row]
 
