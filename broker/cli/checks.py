@@ -1,0 +1,176 @@
+"""What ``bgfetch doctor`` looks at."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+
+from broker.blobs import DirectoryStore
+from broker.cli import exits
+from broker.cli.quantities import shown_size
+from broker.connection import Connection, masked, told_apart
+from broker.keys import AGENDA
+from broker.queue import JobQueue
+from broker.settings import Settings
+from schemas import siblings
+from schemas.errors import Failure, StorageError
+
+OLDEST_REDIS = (7, 0)
+SKEW_SECONDS = 2.0
+LATE_SECONDS = 60
+LEAST_FREE = 1024**3
+
+
+class Verdict(StrEnum):
+    """What a check came to."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding; it ends with the fix where there is something to mend."""
+
+    name: str
+    verdict: Verdict
+    finding: str
+
+    def as_json(self) -> dict[str, str]:
+        """The finding for a script."""
+        return {"name": self.name, "verdict": self.verdict, "finding": self.finding}
+
+    def shown(self) -> tuple[str, ...]:
+        """The finding as a row of a table."""
+        return (self.verdict, self.name, self.finding)
+
+
+async def all_checks(settings: Settings) -> list[Check]:
+    """Make every check; those that need Redis are left out when it is away."""
+    return [
+        _packages(),
+        *await to_thread.run_sync(_store, settings),
+        *await _redis(settings),
+    ]
+
+
+def _packages() -> Check:
+    home = Path(siblings.__file__).parent.parent
+    here = Path.cwd()
+    theirs = [
+        str(path)
+        for name in siblings.NAMES
+        for path in (here / name, here / f"{name}.py")
+        if path.exists() and path.resolve() != home / name
+    ]
+    if theirs:
+        told = f"{', '.join(theirs)} cannot be imported beside our packages: rename it"
+        return Check("packages", Verdict.WARN, told)
+    return Check("packages", Verdict.OK, f"schemas, broker and workers in {home}")
+
+
+def _store(settings: Settings) -> list[Check]:
+    directory = settings.store_directory
+    try:
+        store = DirectoryStore.open(directory, settings.durability)
+        part = store.create()
+        part.close()
+        store.delete([part.name])
+        usage = shutil.disk_usage(directory)
+    except (StorageError, OSError) as error:
+        fix = "name a writable directory in BGFETCH_STORE"
+        return [Check("store", Verdict.FAIL, f"{error}; {fix}")]
+    told = f"{shown_size(usage.free)} free of {shown_size(usage.total)}"
+    verdict = Verdict.OK if usage.free >= LEAST_FREE else Verdict.WARN
+    return [
+        Check("store", Verdict.OK, f"{directory} is writable, id {store.id}"),
+        Check("disk", verdict, told),
+    ]
+
+
+async def _redis(settings: Settings) -> list[Check]:
+    try:
+        connection = Connection(settings.found_redis())
+        try:
+            return await _server(connection) + await _work(connection)
+        finally:
+            await connection.aclose()
+    except Failure as error:
+        return [Check("redis", Verdict.FAIL, exits.told(error))]
+
+
+async def _server(connection: Connection) -> list[Check]:
+    redis = connection.redis
+    with told_apart(connection.url):
+        asked = time.time()
+        seconds, micros = await redis.time()
+        answered = time.time()
+        info = await redis.info()
+    skew = seconds + micros / 1e6 - (asked + answered) / 2
+    return [
+        _version(info, masked(connection.url)),
+        _eviction(info),
+        append_only(info),
+        Check(
+            "clock",
+            Verdict.OK if abs(skew) <= SKEW_SECONDS else Verdict.WARN,
+            f"this machine's differs from Redis's by {abs(skew):.3f} s",
+        ),
+    ]
+
+
+def _version(info: dict[str, Any], url: str) -> Check:
+    kind = "Valkey" if "valkey_version" in info else "Redis"
+    version = str(info.get("valkey_version") or info.get("redis_version") or "0")
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:
+        told = f"{kind} {version} at {url} is too old: 7.0 is the oldest that will do"
+        return Check("redis", Verdict.FAIL, told)
+    return Check("redis", Verdict.OK, f"{kind} {version} at {url}")
+
+
+def _eviction(info: dict[str, Any]) -> Check:
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy == "noeviction":
+        return Check("eviction", Verdict.OK, "noeviction")
+    told = f"{policy} may drop fetches silently: set maxmemory-policy noeviction"
+    return Check("eviction", Verdict.WARN, told)
+
+
+def append_only(info: dict[str, Any]) -> Check:
+    """Whether what Redis acknowledges survives it."""
+    if info.get("aof_enabled"):
+        return Check("aof", Verdict.OK, "every write is in the append-only file")
+    told = "off, so that a crash of Redis loses fetches: set appendonly yes"
+    return Check("aof", Verdict.WARN, told)
+
+
+async def _work(connection: Connection) -> list[Check]:
+    queue = JobQueue(connection.url)
+    try:
+        waiting = await queue.waiting()
+        alive = await queue.workers_alive()
+    finally:
+        await queue.aclose()
+    with told_apart(connection.url):
+        now = (await connection.redis.time())[0]
+        late = await connection.redis.zcount(
+            AGENDA, "-inf", (now - LATE_SECONDS) * 1000
+        )
+    told = ", ".join(f"{name} {count}" for name, count in waiting.items())
+    verdict, more = Verdict.OK, ""
+    if late:
+        verdict = Verdict.WARN
+        more = f"; nobody has looked after {late} fetches for {LATE_SECONDS} s"
+    return [
+        Check("queues", verdict, f"jobs waiting: {told}{more}"),
+        Check("workers", Verdict.OK, f"{len(alive)} alive: {', '.join(alive)}")
+        if alive
+        else Check("workers", Verdict.WARN, "none is alive: run `bgfetch worker`"),
+    ]

@@ -1,0 +1,136 @@
+"""``bgfetch fetch``: register a background fetch; wait for it and save it if asked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from broker.cli.options import (
+    JSON,
+    AllowNetworks,
+    RedisURL,
+    ScopeName,
+    Size,
+    Store,
+    WaitTimeout,
+    duration_option,
+    session_of,
+)
+from broker.cli.running import configured, networks, run
+
+if TYPE_CHECKING:
+    from broker.settings import Settings
+    from schemas.requests import Request
+
+HOLD_FOR_SAVING = timedelta(hours=1)
+"""With --output: how long the records wait, after the result, for being saved."""
+
+
+def fetch(
+    context: typer.Context,
+    urls: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="URL...", help="what to fetch; '-' reads stdin"),
+    ] = None,
+    id: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="unique among the active fetches of the scope"),
+    ] = None,
+    title: Annotated[str, typer.Option(metavar="TEXT", help="for people")] = "",
+    icon: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="an icon (repeatable)")
+    ] = None,
+    header: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--header", "-H", metavar="'K: V'", help="a request header (repeatable)"
+        ),
+    ] = None,
+    download_total: Size = None,
+    hold: Annotated[
+        timedelta | None,
+        duration_option("--hold", help="keep the records this long after the result"),
+    ] = None,
+    priority: Annotated[str, typer.Option(metavar="high|auto|low")] = "auto",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="wait for the result, with progress")
+    ] = False,
+    wait_timeout: WaitTimeout = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="save what arrives; waits"),
+    ] = None,
+    scope: ScopeName = "default",
+    redis_url: RedisURL = None,
+    store: Store = None,
+    allow_network: AllowNetworks = None,
+    json: JSON = False,
+) -> int:
+    """Fetch URLs in the background; print the id.
+
+    With --output the names of the files that were saved are printed instead. With it or
+    --wait, a server and a worker are started where none is running, for as long as the
+    command takes. If it is interrupted, the same command goes on where it stopped.
+    """
+    from broker.cli.waiting import Call, Wish
+
+    settings = configured(
+        scope, redis_url=redis_url, store=store, allow_networks=networks(allow_network)
+    )
+    wish = Wish(
+        requests=tuple(_requests(urls or (), header or (), settings)),
+        id=id,
+        title=title,
+        icons=tuple(icon or ()),
+        download_total=download_total or 0,
+        hold=hold if hold is not None else HOLD_FOR_SAVING if output else timedelta(0),
+        priority=priority,
+        wait_timeout=wait_timeout,
+        output=output,
+    )
+    call = Call(wish, scope, settings, session_of(context))
+    waits = wait or wait_timeout is not None or output is not None
+    return run(call.wait() if waits else call.register_only())
+
+
+def _requests(
+    urls: Iterable[str], headers: Sequence[str], settings: Settings
+) -> Iterable[Request]:
+    """Make and check the requests, before a server is looked for or even started."""
+    from schemas.errors import RejectedFetch
+    from schemas.requests import Request
+    from schemas.urls import check_address
+
+    # A missing scheme is a slip here: only a base that somebody chose resolves it.
+    base = settings.base_url if "base_url" in settings.model_fields_set else None
+    pairs = [_header(each) for each in headers]
+    count = 0
+    for url in _expanded(urls):
+        request = Request(url, headers=pairs).resolve(base)
+        check_address(request.url, settings.allow_networks)
+        count += 1
+        yield request
+    if not count:
+        raise RejectedFetch("at least one request must be given, got none: add a URL")
+
+
+def _expanded(urls: Iterable[str]) -> Iterable[str]:
+    for url in urls:
+        if url == "-":
+            yield from (line.strip() for line in sys.stdin if line.strip())
+        else:
+            yield url
+
+
+def _header(text: str) -> tuple[str, str]:
+    from schemas.errors import InvalidRequest
+
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise InvalidRequest(f"a header is written 'Name: value', got {text!r}")
+    return name.strip(), value.strip()

@@ -1,0 +1,84 @@
+"""Names of saved files: made from URLs alone, never from what a server says."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from schemas.errors import StorageError
+
+MAX_BYTES = 120
+"""Of a name; leaves room for a number and for the suffix of a draft."""
+
+
+def safe_name(url: str) -> str:
+    """Return a file name for what ``url`` gives: its last segment, made harmless.
+
+    It has no separator, control, invisible or unpaired character, does not start with
+    a dot, has at most 120 bytes, and is never empty: the host stands in.
+    """
+    parts = urlsplit(url)
+    path = parts.path.rstrip("/")
+    segment = path.rpartition("/")[2]
+    return (
+        _harmless(unquote(segment, errors="replace"))
+        or _harmless(parts.hostname or "")
+        or "download"
+    )
+
+
+def _harmless(text: str) -> str:
+    text = unicodedata.normalize("NFC", text)
+    kept = "".join(
+        "_" if char in '/\\:*?"<>|' or unicodedata.category(char)[0] == "C" else char
+        for char in text
+    )
+    return _shortened(kept.strip(" .").lstrip("-"))
+
+
+def _shortened(name: str) -> str:
+    if len(name.encode()) <= MAX_BYTES:
+        return name
+    stem, dot, suffix = name.rpartition(".")
+    if not stem or len(suffix.encode()) > 16:
+        stem, dot, suffix = name, "", ""
+    room = MAX_BYTES - len((dot + suffix).encode())
+    return stem.encode()[:room].decode(errors="ignore").rstrip(" .") + dot + suffix
+
+
+class Folder:
+    """A directory for files that are new: nothing that exists is touched."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._numbers: dict[str, int] = {}
+
+    def reserve(self, name: str) -> Path:
+        """Create an empty file with this name, or with a number added; return its path.
+
+        A second ``a.mp3`` becomes ``a-2.mp3``, and so on.
+
+        Raises:
+            StorageError: the directory cannot be made or written to.
+        """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            while True:
+                path = self._directory / self._next(name)
+                try:
+                    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+                except FileExistsError:
+                    continue
+                return path
+        except OSError as error:
+            where = error.filename or self._directory
+            raise StorageError.from_os(error, where) from error
+
+    def _next(self, name: str) -> str:
+        number = self._numbers[name] = self._numbers.get(name, 0) + 1
+        stem, dot, suffix = name.rpartition(".")
+        if not stem:
+            stem, dot, suffix = name, "", ""
+        return name if number == 1 else f"{stem}-{number}{dot}{suffix}"

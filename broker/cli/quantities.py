@@ -1,0 +1,81 @@
+"""Sizes and durations as people write and read them."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.ASCII | re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNORECASE)
+_UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+
+
+def parse_size(text: str) -> int:
+    """Read bytes: ``1500``, ``10MB`` (10,000,000), ``60MiB`` (62,914,560), ``1.5G``.
+
+    Raises:
+        ValueError: it is no size; the message shows it.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no size: write bytes, or as 10MB or 60MiB")
+    number, prefix, binary = match.groups()
+    factor: int = (1024 if binary else 1000) ** _POWERS[prefix.lower()]
+    return round(float(number) * factor) if "." in number else int(number) * factor
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read a duration: ``90`` (seconds), ``90s``, ``10m``, ``1.5h``, ``7d``.
+
+    Raises:
+        ValueError: it is no duration; the message shows it.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    try:
+        if match:
+            return float(match[1]) * _UNITS[(match[2] or "s").lower()]
+    except OverflowError:
+        pass
+    raise ValueError(f"{text!r} is no duration: write seconds, or as 90s, 10m, 2h, 7d")
+
+
+def seconds(duration: timedelta | None) -> float | None:
+    """The duration as asyncio's timeouts take it."""
+    return None if duration is None else duration.total_seconds()
+
+
+def shown_size(count: int) -> str:
+    """Bytes in the unit that people read: ``60.0 MiB``."""
+    size = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} PiB"
+
+
+def shown_duration(duration: timedelta) -> str:
+    """A duration in its two largest units: ``1 h 5 min``."""
+    whole = int(duration.total_seconds())
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def iso(milliseconds: int) -> str | None:
+    """A time of Redis's clock in ISO 8601, UTC; None for 0, which is never."""
+    if not milliseconds:
+        return None
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,106 @@
+"""The records of a fetch as a person or a script reads them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from broker.cli.exits import ExitCode
+from broker.cli.output import printable
+from broker.keys import FetchKeys
+from schemas.errors import InvalidState
+from schemas.fetches import FailureReason, FetchState, Result
+from schemas.records import RecordResult
+
+if TYPE_CHECKING:
+    from broker.manager import BackgroundFetchManager
+    from broker.record import BackgroundFetchRecord
+    from broker.records import RecordLook
+    from broker.registration import BackgroundFetchRegistration
+
+BATCH = 200
+"""Records that are looked at at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordView:
+    """How one record stands."""
+
+    record: BackgroundFetchRecord
+    look: RecordLook
+
+    @property
+    def url(self) -> str:
+        """What was asked for."""
+        return self.record.request.url
+
+    @property
+    def result(self) -> RecordResult:
+        """The record's result; open ones of an ended fetch are aborted."""
+        return self.look.outcome
+
+    @property
+    def status(self) -> int:
+        """The status code, once there is one that may be seen; else 0."""
+        head = self.look.state.head
+        return head.status if head is not None and self.result.exposed else 0
+
+    @property
+    def length(self) -> int:
+        """Bytes of the whole record as far as they are known, else 0."""
+        if self.result is not RecordResult.OPEN:
+            return self.look.stored
+        validators, head = self.look.state.validators, self.look.state.head
+        if validators is not None and validators.length:
+            return validators.length
+        told = (head.get("Content-Length") if head is not None else "") or ""
+        return int(told) if told.isascii() and told.isdigit() else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """The record with names in the manner of the IDL."""
+        return {
+            "url": self.url,
+            "method": self.record.request.method,
+            "result": str(self.result),
+            "failureReason": self.look.state.detail,
+            "status": self.status,
+            "downloaded": self.look.stored,
+            "length": self.length,
+            "attempts": self.look.state.attempts,
+        }
+
+
+async def records_of(
+    manager: BackgroundFetchManager, registration: BackgroundFetchRegistration
+) -> list[RecordView]:
+    """Look at every record; none are left once they are released."""
+    keys = FetchKeys(registration.scope, registration.uid)
+    views: list[RecordView] = []
+    try:
+        records = await registration.match_all()
+        for start in range(0, len(records), BATCH):
+            batch = records[start : start + BATCH]
+            looks = await asyncio.gather(
+                *(manager.reader.look(keys, start + at) for at in range(len(batch)))
+            )
+            views += map(RecordView, batch, looks)
+    except InvalidState:
+        return []
+    return views
+
+
+def told_record(view: RecordView) -> str:
+    """A record that did not succeed, in one line with the reason."""
+    status = f" {view.status}" if view.status else ""
+    detail = f": {view.look.state.detail}" if view.look.state.detail else ""
+    return f"{printable(view.url)}: {view.result or 'open'}{status}{detail}"
+
+
+def exit_code(state: FetchState) -> ExitCode:
+    """What the result of a fetch means to a script."""
+    if state.result is Result.SUCCESS:
+        return ExitCode.OK
+    if state.failure_reason is FailureReason.ABORTED:
+        return ExitCode.ABORTED
+    return ExitCode.NO

@@ -1,0 +1,7 @@
+"""``python -m workers.cli`` is ``bgfetch``."""
+
+import sys
+
+from workers.cli.main import main
+
+sys.exit(main())

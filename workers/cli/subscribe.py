@@ -1,0 +1,105 @@
+"""``bgfetch subscribe``: run a service worker, which handles events until a signal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from broker.cli.exits import ExitCode
+from broker.cli.log_options import LogFormat, LogLevel
+from broker.cli.options import RedisURL, Store, session_of
+from broker.cli.running import configured
+from workers.cli.options import AppDir, Format, Grace, Level, Processes
+from workers.cli.worker import run_children
+
+if TYPE_CHECKING:
+    from broker.settings import Settings
+    from broker.stream import Begun
+
+
+def subscribe(
+    context: typer.Context,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:ATTRIBUTE",
+            help="a ServiceWorker, or a callable that returns one; as in podcasts:sw",
+        ),
+    ],
+    processes: Processes = 1,
+    grace: Grace = None,
+    app_dir: AppDir = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(
+            "--scope", "-s", metavar="NAME", help="refuse a service worker of another"
+        ),
+    ] = None,
+    redis_url: RedisURL = None,
+    store: Store = None,
+    log_format: Format = LogFormat.AUTO,
+    log_level: Level = LogLevel.INFO,
+) -> int:
+    """Run a service worker.
+
+    TERM or Ctrl-C ends it in order, a second one at once. Each event is logged when it
+    is acknowledged, or was not.
+    """
+    settings = configured(scope, redis_url=redis_url, store=store, grace=grace)
+    if processes == 1:
+        return _subscribe(target, app_dir, scope, settings, log_format, log_level)
+    url = settings.found_redis()
+    command = [*session_of(context).program, "subscribe", target]
+    command += ["--log-format", log_format, "--log-level", log_level]
+    command += ["--app-dir", str(app_dir.absolute())] if app_dir else []
+    command += ["--scope", scope] if scope else []
+    settings = settings.model_copy(update={"redis_url": url})
+    return run_children("subscriber", command, settings, processes)
+
+
+def _subscribe(
+    target: str,
+    app_dir: Path | None,
+    scope: str | None,
+    settings: Settings,
+    log_format: LogFormat,
+    log_level: LogLevel,
+) -> int:
+    from broker.cli.logs import configure
+    from schemas.errors import ConfigError
+    from workers.cli.target import load_target
+    from workers.runtime import Runtime, run
+
+    service_worker = load_target(target, app_dir)
+    if scope is not None and service_worker.scope != scope:
+        raise ConfigError(
+            f"{target} belongs to scope {service_worker.scope!r}, not {scope!r}"
+        )
+    configure(log_format, log_level)
+    run(
+        Runtime(
+            service_worker,
+            settings,
+            redis_url=settings.found_redis(),
+            observer=_log_outcome,
+        )
+    )
+    return ExitCode.OK
+
+
+def _log_outcome(outcome: str, begun: Begun) -> None:
+    import structlog
+
+    if outcome == "began":
+        return
+    message = begun.delivery.message
+    structlog.get_logger().info(
+        "event_" + outcome.replace(" ", "_"),
+        type=str(message.type),
+        scope=message.registration.scope,
+        id=message.registration.id,
+        attempt=begun.attempt,
+        delivery=begun.delivery.delivery_id,
+    )
