@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -95,14 +96,14 @@ class Connection:
         return self._client(retries=0)
 
     @asynccontextmanager
-    async def answering(self) -> AsyncIterator[None]:
-        """Expect commands of ``redis`` to be answered within ten seconds.
+    async def answering(self, block: timedelta = timedelta(0)) -> AsyncIterator[None]:
+        """Expect commands to be answered within ten seconds, beyond those of ``block``.
 
         Raises:
             Unreachable: they were not. They may have been carried out.
         """
         with told_apart(self.url):
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(ANSWER_SECONDS + block.total_seconds()):
                 yield
 
     async def run(

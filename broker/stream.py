@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from redis.asyncio import Redis
 
-from broker.connection import Connection, told_apart
+from broker.connection import Connection
 from broker.keys import SCOPES, FetchKeys, ScopeKeys
 from broker.registration import context
 from broker.settings import Settings, milliseconds
@@ -110,7 +110,7 @@ class Subscription:
 
     async def read(self, count: int, block: timedelta) -> list[tuple[str, bytes]]:
         """Wait for new entries: entry id and message. Empty after ``block``."""
-        with told_apart(self._connection.url):
+        async with self._connection.answering(block):
             reply = await self._reader.xreadgroup(
                 self.subscriber,
                 self.consumer,
@@ -122,7 +122,7 @@ class Subscription:
 
     async def pending(self) -> list[tuple[str, bytes]]:
         """Read again what this consumer was given, for after a lost answer (R20)."""
-        with told_apart(self._connection.url):
+        async with self._connection.answering():
             reply = await self._reader.xreadgroup(
                 self.subscriber, self.consumer, {self._scope.events: "0"}, count=1000
             )

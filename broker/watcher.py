@@ -15,10 +15,14 @@ from redis.exceptions import RedisError
 
 from broker.connection import Connection
 from broker.tasks import cancel_all
-from schemas.errors import InvalidMessage
+from schemas.errors import Failure, InvalidMessage
 from schemas.fetches import FetchState
 
 log = structlog.get_logger()
+
+SHORTEST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds between attempts to subscribe again."""
 
 
 class Watcher:
@@ -54,17 +58,19 @@ class Watcher:
         await self._redis.aclose()
 
     async def _run(self) -> None:
-        pause = 0.05
+        pause = SHORTEST_PAUSE
         while True:
             try:
                 async with self._redis.pubsub() as pubsub:
                     await pubsub.subscribe(self._channel)
                     await self._receive(pubsub)
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, Failure) as error:
+                if self._subscribed.is_set():
+                    pause = SHORTEST_PAUSE
                 self._subscribed.clear()
                 log.debug("watcher_reconnects", error=str(error), after=pause)
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, 2.0)
+                pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _receive(self, pubsub: PubSub) -> None:
         async for message in pubsub.listen():
