@@ -68,12 +68,15 @@ def click(
 async def _click(
     id: str, patience: timedelta, json: bool, manager: BackgroundFetchManager
 ) -> int:
+    from broker.connection import told_apart
+
     registration = await found(manager, id)
     if registration is None:
         return ExitCode.NO
     async with _windows(manager) as windows:
         event = await registration.click()
-        url = await _window(windows, registration.uid, event, patience)
+        with told_apart(manager.connection.url):
+            url = await _window(windows, registration.uid, event, patience)
     if json:
         put_json({"id": id, "uid": registration.uid, "event": event, "url": url})
     elif url is not None:
@@ -86,16 +89,15 @@ async def _click(
 @asynccontextmanager
 async def _windows(manager: BackgroundFetchManager) -> AsyncIterator[PubSub]:
     """Hear of windows from before the click on: messages are not kept."""
-    from broker.connection import told_apart
     from broker.keys import ScopeKeys
 
     redis = manager.connection.blocking_client()
     try:
-        with told_apart(manager.connection.url):
-            async with redis.pubsub() as windows:
+        async with redis.pubsub() as windows:
+            async with manager.connection.answering():
                 await windows.subscribe(ScopeKeys(manager.scope).clients)
                 await windows.get_message(timeout=5)  # that it is subscribed
-                yield windows
+            yield windows
     finally:
         await redis.aclose()
 

@@ -14,7 +14,7 @@ from anyio import to_thread
 from broker.blobs import DirectoryStore
 from broker.cli import exits
 from broker.cli.quantities import shown_size
-from broker.connection import Connection, masked, told_apart
+from broker.connection import Connection, masked
 from broker.keys import AGENDA
 from broker.queue import JobQueue
 from broker.settings import Settings
@@ -107,13 +107,11 @@ async def _redis(settings: Settings) -> list[Check]:
 
 
 async def _server(connection: Connection) -> list[Check]:
-    redis = connection.redis
-    with told_apart(connection.url):
-        asked = time.time()
-        seconds, micros = await redis.time()
-        answered = time.time()
-        info = await redis.info()
-    skew = seconds + micros / 1e6 - (asked + answered) / 2
+    asked = time.time()
+    now = await connection.now() / 1000
+    skew = now - (asked + time.time()) / 2
+    async with connection.answering():
+        info = await connection.redis.info()
     return [
         _version(info, masked(connection.url)),
         _eviction(info),
@@ -158,11 +156,8 @@ async def _work(connection: Connection) -> list[Check]:
         alive = await queue.workers_alive()
     finally:
         await queue.aclose()
-    with told_apart(connection.url):
-        now = (await connection.redis.time())[0]
-        late = await connection.redis.zcount(
-            AGENDA, "-inf", (now - LATE_SECONDS) * 1000
-        )
+    since = await connection.now() - LATE_SECONDS * 1000
+    late = await connection.ask("ZCOUNT", AGENDA, "-inf", since)
     told = ", ".join(f"{name} {count}" for name, count in waiting.items())
     verdict, more = Verdict.OK, ""
     if late:

@@ -23,6 +23,8 @@ LEASH = "BGFETCH_LEASH"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 STEADY = 10.0
 """Seconds that a child has to run for its next end to count as the first."""
+LONGEST_LOG = 1024 * 1024
+"""Bytes of a log beyond which the next child begins a new one."""
 _HOPELESS = (ExitCode.USAGE, ExitCode.TARGET)
 
 
@@ -100,7 +102,8 @@ class Child:
     def _open_log(self, stack: ExitStack) -> int:
         assert self._log is not None
         self._log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return stack.enter_context(self._log.open("ab")).fileno()
+        long = self._log.exists() and self._log.stat().st_size > LONGEST_LOG
+        return stack.enter_context(self._log.open("wb" if long else "ab")).fileno()
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):

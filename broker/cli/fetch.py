@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from schemas.requests import Request
 
 HOLD_FOR_SAVING = timedelta(hours=1)
-"""With --output: how long the records wait, after the result, for being saved."""
+"""With --output: how long, at least, the records wait after the result."""
 
 
 def fetch(
@@ -88,7 +88,7 @@ def fetch(
         title=title,
         icons=tuple(icon or ()),
         download_total=download_total or 0,
-        hold=hold if hold is not None else HOLD_FOR_SAVING if output else timedelta(0),
+        hold=max(hold or timedelta(0), HOLD_FOR_SAVING if output else timedelta(0)),
         priority=priority,
         wait_timeout=wait_timeout,
         output=output,

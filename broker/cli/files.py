@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import unicodedata
 from pathlib import Path
@@ -55,16 +56,29 @@ class Folder:
         self._directory = directory
         self._numbers: dict[str, int] = {}
 
+    def make(self) -> None:
+        """Make the directory, unless there is one.
+
+        Raises:
+            StorageError: it cannot be made, or be written to.
+        """
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError.from_os(error, self._directory) from error
+        if not os.access(self._directory, os.W_OK):
+            denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            raise StorageError.from_os(denied, self._directory)
+
     def reserve(self, name: str) -> Path:
         """Create an empty file with this name, or with a number added; return its path.
 
         A second ``a.mp3`` becomes ``a-2.mp3``, and so on.
 
         Raises:
-            StorageError: the directory cannot be made or written to.
+            StorageError: the directory cannot be written to.
         """
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
             while True:
                 path = self._directory / self._next(name)
                 try:

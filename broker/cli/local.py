@@ -18,6 +18,7 @@ from anyio import to_thread
 from broker.cli.children import Child
 from broker.cli.output import say
 from broker.cli.running import first_of
+from broker.connection import Connection
 from broker.embedded import EmbeddedServer, data_directory
 from broker.queue import JobQueue
 from schemas.errors import Failure, StartError
@@ -70,6 +71,7 @@ class LocalServer:
         complained = False
         while True:
             await asyncio.sleep(LOOK_SECONDS)
+            before = self._own
             try:
                 found = await to_thread.run_sync(self.ensure)
             except Failure as error:
@@ -78,6 +80,8 @@ class LocalServer:
                 complained = True
                 continue
             complained = False
+            if self._own is not before:
+                say("the server was gone: another one runs now")
             if found != url:  # a port, where the path of a socket would be too long
                 say("the server has another address now: run the command again")
                 return
@@ -93,8 +97,10 @@ async def server_for(
 
     Raises:
         StartError: none is configured, and none can be started.
+        Unreachable: the configured one does not answer.
     """
     if settings.redis_url:
+        await answers(settings.redis_url)
         yield settings.redis_url, None
         return
     server = LocalServer(data_directory())
@@ -108,6 +114,19 @@ async def server_for(
             await asyncio.gather(watching, return_exceptions=True)
     finally:
         await to_thread.run_sync(server.stop)
+
+
+async def answers(url: str) -> None:
+    """Make sure that there is a Redis, before children are started that need it.
+
+    Raises:
+        Unreachable: it does not answer.
+    """
+    connection = Connection(url)
+    try:
+        await connection.ping()
+    finally:
+        await connection.aclose()
 
 
 class LocalWorker:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from broker.cli.files import safe_name
 from broker.cli.output import amount, console, printable, say
-from broker.cli.records import RecordView, records_of
-from schemas.errors import Unreachable
+from broker.cli.records import RecordView, look_at
+from schemas.errors import InvalidState, Unreachable
 from schemas.fetches import FetchState, Result
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from broker.manager import BackgroundFetchManager
+    from broker.record import BackgroundFetchRecord
     from broker.registration import BackgroundFetchRegistration
 
 MOST_BARS = 8
@@ -39,6 +41,7 @@ class Follower:
     ) -> None:
         self._manager = manager
         self._registration = registration
+        self._found: list[BackgroundFetchRecord] = []
 
     async def follow(self) -> None:
         """Show progress until the result is there.
@@ -56,7 +59,9 @@ class Follower:
         most = MOST_BARS if state.download_total else MOST_LOOKS
         if state.records > most or not state.records_available:
             return []
-        return await records_of(self._manager, self._registration)
+        with suppress(InvalidState):  # released in this moment
+            self._found = self._found or await self._registration.match_all()
+        return await look_at(self._manager, self._found, self._registration)
 
 
 async def followed(

@@ -75,10 +75,21 @@ async def records_of(
     manager: BackgroundFetchManager, registration: BackgroundFetchRegistration
 ) -> list[RecordView]:
     """Look at every record; none are left once they are released."""
+    try:
+        return await look_at(manager, await registration.match_all(), registration)
+    except InvalidState:
+        return []
+
+
+async def look_at(
+    manager: BackgroundFetchManager,
+    records: list[BackgroundFetchRecord],
+    registration: BackgroundFetchRegistration,
+) -> list[RecordView]:
+    """Look at all records of a fetch, which were found before; as ``records_of``."""
     keys = FetchKeys(registration.scope, registration.uid)
     views: list[RecordView] = []
     try:
-        records = await registration.match_all()
         for start in range(0, len(records), BATCH):
             batch = records[start : start + BATCH]
             looks = await asyncio.gather(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.cli.exits import Interrupted
+from broker.tasks import cancel_all
 from schemas.errors import ConfigError, InvalidName
 from schemas.names import check_scope
 
@@ -55,8 +56,7 @@ async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
 async def first_of(work: Coroutine[Any, Any, T], *others: asyncio.Task[Any]) -> T:
     """Do ``work``; raise what one of the others raises if that comes first.
 
-    A cancellation surely ends it: in Python 3.11 ``wait_for``, and so any command of
-    redis-py, swallows one that comes in the moment of its own end.
+    A cancellation ends it for certain.
     """
     task = asyncio.create_task(work)
     try:
@@ -66,9 +66,7 @@ async def first_of(work: Coroutine[Any, Any, T], *others: asyncio.Task[Any]) -> 
                 await other
         return await task
     finally:
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=0.5)
+        await cancel_all([task])
 
 
 def in_scope(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from anyio import to_thread
@@ -10,39 +13,58 @@ from anyio import to_thread
 from broker.cli.files import Folder, safe_name
 from broker.cli.records import RecordView
 from broker.registration import BackgroundFetchRegistration
+from schemas.errors import InvalidState
 from schemas.records import RecordResult
+
+AT_ONCE = 8
+"""Files that are written at the same time."""
 
 
 async def save(
     registration: BackgroundFetchRegistration,
     records: Sequence[RecordView],
-    directory: Path | None,
+    folder: Folder,
 ) -> list[Path | None]:
     """Save the records; return the file of each, None for one that has none.
 
-    Without a ``directory`` nothing is saved. A file has its name only when it is whole.
-    The records are released when all are saved, and not before.
+    A file is empty until it is whole, and gone if that fails. The records are released
+    when all are saved, and not before.
 
     Raises:
         StorageError: a file cannot be written, or the bytes are not on this machine.
+        InvalidState: the records are released already.
     """
-    if directory is None:
-        return [None] * len(records)
-    folder = Folder(directory)
-    files = [
-        await _save(record, folder) if record.result is RecordResult.SUCCESS else None
-        for record in records
-    ]
+    if not records:
+        raise InvalidState(
+            f"the records of {registration.id!r} are released, not saved"
+        )
+    files: list[Path | None] = []
+    for start in range(0, len(records), AT_ONCE):
+        batch = records[start : start + AT_ONCE]
+        # Names are given in the order of the requests.
+        names = [await to_thread.run_sync(_reserve, record, folder) for record in batch]
+        writing = map(_write, batch, names)
+        for outcome in await asyncio.gather(*writing, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+        files += names
     await registration.release()
     return files
 
 
-async def _save(view: RecordView, folder: Folder) -> Path:
-    file = await to_thread.run_sync(folder.reserve, safe_name(view.url))
+def _reserve(record: RecordView, folder: Folder) -> Path | None:
+    if record.result is not RecordResult.SUCCESS:
+        return None
+    return folder.reserve(safe_name(record.url))
+
+
+async def _write(view: RecordView, file: Path | None) -> None:
+    if file is None:
+        return
     try:
         response = await view.record.response_ready
         await response.save(file)
     except BaseException:
-        file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(file)
         raise
-    return file

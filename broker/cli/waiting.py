@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from broker.cli.exits import ExitCode
-from broker.cli.files import safe_name
+from broker.cli.files import Folder, safe_name
 from broker.cli.local import LocalServer, LocalWorker, environment_of, server_for
 from broker.cli.options import Session
 from broker.cli.output import amount, as_json, outcome, put, put_json, say
@@ -77,6 +77,7 @@ class Call:
         self._scope = scope
         self._settings = settings
         self._session = session
+        self._folder = Folder(wish.output) if wish.output is not None else None
 
     async def register_only(self) -> int:
         """Register the fetch and print its id."""
@@ -94,6 +95,8 @@ class Call:
 
     async def wait(self) -> int:
         """Register the fetch, or go on with it, and see it through."""
+        if self._folder is not None:
+            self._folder.make()
         async with server_for(self._settings) as (url, server):
             settings = self._settings.model_copy(update={"redis_url": url})
             async with connect(scope=self._scope, settings=settings) as manager:
@@ -179,7 +182,9 @@ class Call:
                 say(told_record(record))
         state = registration.state
         say(f"{state.id}: {outcome(state)}, {amount(state.downloaded, 0)}")
-        files = await save(registration, records, self._wish.output)
+        files: list[Path | None] = [None] * len(records)
+        if self._folder is not None:
+            files = await save(registration, records, self._folder)
         if self._session.json:
             rows = [
                 record.as_json() | ({"file": str(file)} if file else {})

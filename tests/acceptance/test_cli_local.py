@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -231,3 +235,58 @@ def test_other_signals_end_a_waiting_command_in_order_too(
         assert waiting.ends() == 128 + number
 
     assert machine.processes() == []
+
+
+def test_with_json_a_waiting_command_prints_one_object_with_its_files(
+    machine: Machine, hosted: HostedOrigin, tmp_path: Path
+) -> None:
+    hosted.origin.add("/ep-5.mp3", EPISODE)
+
+    ended = machine.run(
+        "fetch", hosted.origin.url("/ep-5.mp3"), "--output", str(tmp_path), "--json"
+    )
+
+    told = json.loads(ended.out)
+    [record] = told["recordList"]
+    assert ended.code == 0
+    assert (told["result"], told["downloaded"]) == ("success", len(EPISODE))
+    assert (record["result"], record["status"]) == ("success", 200)
+    assert record["file"] == str(tmp_path / "ep-5.mp3")
+
+
+def test_a_place_that_cannot_take_files_is_told_before_anything_is_fetched(
+    machine: Machine, hosted: HostedOrigin
+) -> None:
+    (machine.home / "file").touch()
+
+    ended = machine.run("fetch", hosted.origin.url("/x"), "--output", "file")
+
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.count("\n") == 1
+    assert hosted.origin.log == []
+
+
+def test_a_terminal_gets_bars(machine: Machine, hosted: HostedOrigin) -> None:
+    hosted.origin.add("/ep-5.mp3", EPISODE)
+    machine.environment |= {"TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "100"}
+    command = [sys.executable, "-P", "-m", "workers.cli", "fetch", "--wait"]
+    ours, theirs = os.openpty()
+    with (
+        open(ours, "rb", buffering=0) as terminal,
+        subprocess.Popen(
+            [*command, hosted.origin.url("/ep-5.mp3")],
+            env=machine.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+        ) as process,
+    ):
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # what a terminal reads once nobody writes any more
+            while block := terminal.read(10_000):
+                shown += block
+
+    assert process.returncode == 0
+    assert b"293.0/293.0 KiB" in shown
+    assert "━" in shown.decode()

@@ -49,7 +49,16 @@ def test_a_worker_without_redis_ends_with_4_and_one_line(
     assert "set BGFETCH_REDIS_URL, or run `bgfetch up`" in ended.err
 
 
-@pytest.mark.parametrize("verb", [("worker",), ("subscribe", "podcasts:sw")])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("worker",),
+        ("worker", "--processes", "2"),
+        ("subscribe", "podcasts:sw"),
+        ("subscribe", "podcasts:sw", "--processes", "2"),
+        ("up", "podcasts:sw"),
+    ],
+)
 def test_a_redis_that_does_not_answer_at_the_start_is_4_too(
     verb: tuple[str, ...], machine: Machine
 ) -> None:

@@ -81,7 +81,9 @@ def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
     with pytest.raises(StorageError, match=r"file/below"):
-        Folder(tmp_path / "file" / "below").reserve("a")
+        Folder(tmp_path / "file" / "below").make()
+    with pytest.raises(StorageError, match=r"nowhere"):
+        Folder(tmp_path / "nowhere").reserve("a")
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,10 @@ def subscribe(
     settings = configured(scope, redis_url=redis_url, store=store, grace=grace)
     if processes == 1:
         return _subscribe(target, app_dir, scope, settings, log_format, log_level)
-    url = settings.found_redis()
     command = [*session_of(context).program, "subscribe", target]
     command += ["--log-format", log_format, "--log-level", log_level]
     command += ["--app-dir", str(app_dir.absolute())] if app_dir else []
     command += ["--scope", scope] if scope else []
-    settings = settings.model_copy(update={"redis_url": url})
     return run_children("subscriber", command, settings, processes)
 
 

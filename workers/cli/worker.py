@@ -97,12 +97,13 @@ def run_children(
 ) -> int:
     """Keep ``count`` processes of a command until a signal, then end them in order."""
     from broker.cli.children import Child, all_ended, kept
-    from broker.cli.local import environment_of
+    from broker.cli.local import answers, environment_of
 
-    assert settings.redis_url
-    environment = environment_of(settings, settings.redis_url)
+    url = settings.found_redis()
+    environment = environment_of(settings, url)
 
     async def keep() -> int:
+        await answers(url)
         children = [
             Child(name, command, environment, once=once, grace=settings.grace)
             for _ in range(count)
