@@ -17,6 +17,8 @@ from schemas.fetches import FetchState
 from schemas.records import RecordResult, RecordState
 from schemas.requests import Request
 
+_UNTOUCHED = RecordState()
+
 
 class Refusal(StrEnum):
     """Why there is no lane, or no longer one."""
@@ -70,16 +72,12 @@ class RecordReport:
         """Whether the lane no longer holds the record after this report."""
         return self.delay is not None or self.result is not RecordResult.OPEN
 
-    def arguments(self) -> list[str | bytes | int]:
-        """The six values of this record as the script takes them."""
-        return [
-            self.index,
-            self.stored,
-            self.uploaded,
-            self.result,
-            "" if self.delay is None else milliseconds(self.delay),
-            b"" if self.state is None else self.state.encode(),
-        ]
+    def arguments(self) -> tuple[str, bytes]:
+        """This record as the script takes it: a line of five words, and its state."""
+        delay = "-" if self.delay is None else milliseconds(self.delay)
+        counts = f"{self.index} {self.stored} {self.uploaded}"
+        state = b"" if self.state is None else self.state.encode()
+        return f"{counts} {self.result or '-'} {delay}", state
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +178,7 @@ def _claims(rows: Sequence[Any]) -> list[Claim]:
         Claim(
             rows[at],
             Request.decode(rows[at + 1]),
-            RecordState.decode(rows[at + 2]) if rows[at + 2] else RecordState(),
+            RecordState.decode(rows[at + 2]) if rows[at + 2] else _UNTOUCHED,
             rows[at + 3],
         )
         for at in range(0, len(rows), 4)

@@ -56,6 +56,7 @@ class Work:
         self.validators: Validators | None = state.validators
         self.attempts = state.attempts
         self.restarts = state.restarts
+        self.mismatches = state.mismatches
         self.failures = state.failures
         self.unreached = state.unreached
         self.detail = state.detail
@@ -135,6 +136,11 @@ class Work:
         self._counted += len(chunk)
         return True
 
+    async def digest(self, algorithm: str) -> bytes:
+        """Hash what is stored, off the event loop; nothing is written meanwhile."""
+        assert self.part is not None
+        return await to_thread.run_sync(self.part.digest_in, algorithm)
+
     def begin_again(self, reason: str) -> None:
         """Give up what is stored: the next bytes go to a new part (R3)."""
         self.restarts += 1
@@ -178,8 +184,10 @@ class Work:
             self.storage_failed(failure)
         elif self.part is not None and self._checkpoint is not None:
             self._digest = self.part.digest
-            self._checkpoint = self._checkpoint.model_copy(
-                update={"length": self.part.length, "boot": None}
+            self._checkpoint = Checkpoint(
+                store=self._checkpoint.store,
+                part=self.part.name,
+                length=self.part.length,
             )
 
     def flush(self) -> bool:
@@ -199,7 +207,8 @@ class Work:
         part = self.part
         if part is not None:
             checkpoint = await to_thread.run_sync(part.checkpoint)
-            if part is self.part:
+            # The part may have become a blob meanwhile, and its checkpoint final.
+            if part is self.part and not self._digest:
                 self._checkpoint = checkpoint
 
     def _state(self) -> RecordState:
@@ -211,6 +220,7 @@ class Work:
             digest=self._digest,
             attempts=self.attempts,
             restarts=self.restarts,
+            mismatches=self.mismatches,
             failures=self.failures,
             unreached=self.unreached,
             detail=self.detail,

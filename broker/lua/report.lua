@@ -4,8 +4,9 @@
 -- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10..12] see _claim.lua
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lane   ARGV[6] nonce   ARGV[7] lease ms
 -- ARGV[8] ms between announcements   ARGV[9] records wanted   ARGV[10] records the lane
--- holds after this call   ARGV[11..] six values a record: index, stored bytes, uploaded
--- bytes, result ('' while open), delay ms ('' to keep it), record state ('' unchanged)
+-- holds after this call   ARGV[11..] two values a record: '<index> <stored bytes>
+-- <uploaded bytes> <result, - while open> <delay ms, - to keep it>', and its record
+-- state ('' unchanged)
 -- Returns {'ok', open records, ms until the next is due or -1, verdicts, claims};
 -- {'ended', verdicts} when the fetch ended; {'gone'}, {'settled'} or {'stale'} when this
 -- lane may no longer write. Counts are absolute, so a repetition changes nothing (R18).
@@ -39,9 +40,11 @@ local function note_failure(index, result)
   end
 end
 
+local REPORT = '^(%d+) (%d+) (%d+) (%S+) (%S+)$'
 local function apply(i)
-  local index, stored, sent = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local result, delay, record = ARGV[i + 3], ARGV[i + 4], ARGV[i + 5]
+  local index, stored, sent, result, delay = string.match(ARGV[i], REPORT)
+  local record = ARGV[i + 1]
+  result = result == '-' and '' or result
   local before = redis.call('HGET', states, index) or '0 0  '
   local had, had_sent, old_result, old_fence = string.match(before, '^(%d+) (%d+) (%S*) (%S*)$')
   if redis.call('ZSCORE', claims, index) ~= lane then
@@ -60,7 +63,7 @@ local function apply(i)
       note_failure(tonumber(index), result)
     end
     over = over or result == 'download-total-exceeded'
-  elseif delay ~= '' then
+  elseif delay ~= '-' then
     redis.call('ZREM', claims, index)
     redis.call('ZADD', pool, now + tonumber(delay), index)
   end
@@ -68,7 +71,7 @@ local function apply(i)
 end
 
 local verdicts = {}
-for i = 11, #ARGV, 6 do
+for i = 11, #ARGV, 2 do
   verdicts[#verdicts + 1] = apply(i)
 end
 if downloaded ~= 0 then
