@@ -76,6 +76,8 @@ class Part:
 
     def flush(self) -> int:
         """Write the buffer to the file; return the length that other processes see."""
+        if self._flushed == self.length and self._failure is None:
+            return self._flushed  # without waiting for a thread that reads all of it
         with self._writing:
             if self._failure is not None:
                 raise self._failure
@@ -114,6 +116,26 @@ class Part:
             except OSError as error:
                 raise self._fail(error) from error
 
+    def digest_in(self, algorithm: str) -> bytes:
+        """Return the digest of all accepted bytes under an algorithm of hashlib's.
+
+        To be called in a thread, while nobody writes: sha256 is at hand once the
+        buffer is flushed, for others everything is read back.
+        """
+        self.flush()
+        if algorithm == "sha256" and self._hash is not None:
+            self.rehash()
+            return self._hash.digest()
+        digest, at = hashlib.new(algorithm), 0
+        while at < self._flushed:
+            try:
+                block = self._read(at)
+            except OSError as error:
+                raise self._fail(error) from error
+            digest.update(block)
+            at += len(block)
+        return digest.digest()
+
     @property
     def digest(self) -> str:
         """The sha256 of all accepted bytes, hexadecimal, once they are in the file.
@@ -129,7 +151,8 @@ class Part:
         """Let the file go; what was not flushed is lost. May be repeated."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            with suppress(OSError):
+            # What a thread writes now must not land in a file that gets this number.
+            with self._writing, suppress(OSError):
                 os.close(fd)
 
     def start_writeback(self) -> None:
@@ -167,12 +190,15 @@ class Part:
 
     def _hash_prefix(self) -> None:
         while self._hash is not None and self._hashed < self._flushed:
-            size = min(BLOCK, self._flushed - self._hashed)
-            block = os.pread(self._fd, size, self._hashed)
-            if not block:
-                raise OSError(errno.EIO, "shorter than its checkpoint")
+            block = self._read(self._hashed)
             self._hash.update(block)
             self._hashed += len(block)
+
+    def _read(self, at: int) -> bytes:
+        block = os.pread(self._fd, min(BLOCK, self._flushed - at), at)
+        if not block:
+            raise OSError(errno.EIO, "shorter than its checkpoint")
+        return block
 
     def _fail(self, error: OSError) -> StorageError:
         self._failure = StorageError.from_os(error, self._path)

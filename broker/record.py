@@ -12,6 +12,7 @@ from broker.keys import FetchKeys
 from broker.records import RecordLook, RecordReader
 from broker.response import Response, unexposed
 from schemas.fetches import FetchState, Progress
+from schemas.integrity import parse_integrity
 from schemas.records import RecordResult
 from schemas.requests import Request
 
@@ -53,7 +54,8 @@ class BackgroundFetchRecord:
     def response_ready(self) -> Awaitable[Response]:
         """Await it, any number of times, for the response once its head is known.
 
-        The body may still be arriving then (BF-OBJ-02).
+        The body may still be arriving then (BF-OBJ-02), unless the request has an
+        ``integrity`` to check: then its bytes are shown only once they are proved.
 
         Raises:
             Aborted: the fetch was aborted before this record was complete.
@@ -92,9 +94,14 @@ class BackgroundFetchRecord:
             look = self._look = await self._reader.look(self._keys, self._index)
             if not look.outcome.exposed:
                 raise unexposed(look, self._request.url)
-            if look.state.head is not None:
+            if look.state.head is not None and self._may_show(look):
                 return Response(self._reader, self._keys, self._index, look.state)
             await self._wait(before)
+
+    def _may_show(self, look: RecordLook) -> bool:
+        if look.outcome is not RecordResult.OPEN or not self._request.integrity:
+            return True
+        return parse_integrity(self._request.integrity) is None
 
     async def _wait(self, before: Progress) -> None:
         # A head may arrive without a byte of progress, so look again soon as well.

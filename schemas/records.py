@@ -82,6 +82,8 @@ class RecordState(Message):
     restarts: int = 0
     failures: int = 0
     """Attempts in a row without a new byte; decides when to give up."""
+    mismatches: int = 0
+    """Restarts because the bytes were not what the origin's own digest says."""
     unreached: int = 0
     """Attempts in a row that did not reach the origin; they never give up."""
     detail: str = ""

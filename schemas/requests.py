@@ -62,6 +62,13 @@ class Request:
     The URL may be relative until ``fetch()`` resolves it against the scope's base.
     ``body`` is bytes or text (sent as UTF-8), at most 1 MiB.
 
+    ``integrity`` is Subresource Integrity metadata such as ``sha256-…``: of the
+    strongest algorithm in it (sha256, sha384, sha512), any digest may be that of the
+    body as stored, else the record fails with ``fetch-error`` and both digests in its
+    failure reason. As in browsers no such text is refused: unknown algorithms are
+    ignored, and text without a known one checks nothing. A malformed digest of a known
+    one is met by no bytes.
+
     Raises:
         InvalidRequest: a member is malformed or forbidden; the message shows it.
     """

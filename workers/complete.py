@@ -1,8 +1,9 @@
 """Complete one record: attempts, redirects, resumption, restarts (§ complete a record).
 
 The decisions are pure and stand elsewhere: ``ranges`` judges an answer, ``redirects``
-names the next hop, ``retry`` says whether and when to try again. Here they are acted
-upon. A completion ends with its record settled, or given back to the pool.
+names the next hop, ``retry`` says whether and when to try again, ``verification`` what
+digests the bytes must have. Here they are acted upon. A completion ends with its record
+settled, or given back to the pool.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from datetime import timedelta
 from broker.blobs import DirectoryStore
 from broker.settings import Settings
 from schemas.errors import StorageError
+from schemas.integrity import Demand
 from schemas.records import RecordResult, ResponseHead
 from workers import ranges
 from workers.exchange import Fault, Outgoing, TransferError
 from workers.redirects import STATUSES, RedirectRefused, next_hop
 from workers.retry import Retry, RetryPolicy, Settle, decide
 from workers.transport import Transport
+from workers.verification import by_origin, demands
 from workers.work import Work
 
 MAX_EMPTY_ANSWERS = 5
@@ -56,6 +59,7 @@ class Completion:
         names = {name.lower() for name, _ in work.request.header_list}
         # A range of the caller's own is the resource, and not resumable (BF-RANGE-18).
         self._user_range = "range" in names
+        self._whole = False
 
     async def run(self) -> None:
         """Exchange requests and answers until the work is decided."""
@@ -76,7 +80,7 @@ class Completion:
         work = self._work
         if work.length and not self._can_resume():
             work.begin_again("the origin gave no proof of its version")
-        offset = work.length
+        offset, self._whole = work.length, False
         work.attempts += 1
         answer = _Answer(self, offset)
         try:
@@ -89,6 +93,8 @@ class Completion:
         else:
             if answer.stored is not None:
                 self._after_body(answer.stored, offset)
+        if self._whole:
+            await self._finish(answer.stored)
 
     def _can_resume(self) -> bool:
         work = self._work
@@ -147,14 +153,14 @@ class Completion:
             case ranges.Fail(reason):
                 work.fail(reason)
             case ranges.Complete():
-                work.settle(RecordResult.SUCCESS)
+                self._whole = True
             case ranges.Restart(reason):
                 work.begin_again(reason)
             case ranges.Store(start, new_part):
                 if new_part and work.part is not None:
                     work.begin_again("the resource changed")
                 if start == 0:
-                    work.begin_part(head, ranges.validators_of(head))
+                    work.begin_part(head)
                 return True
         return False
 
@@ -184,11 +190,34 @@ class Completion:
                 work.begin_again("BF-RANGE-06: more bytes than announced")
             case ranges.Ending.OVERLONG:
                 work.fail("BF-RANGE-06: more bytes than announced")
-            case ranges.Ending.FINISHED if 200 <= head.status <= 299:
-                work.settle(RecordResult.SUCCESS)
             case ranges.Ending.FINISHED:
-                shown = f"status {head.status} {head.status_text}".rstrip()
-                work.settle(RecordResult.BAD_STATUS, shown)
+                self._whole = True
+
+    async def _finish(self, latest: ResponseHead | None) -> None:
+        """Settle a whole record, if its bytes are what they have to be (R6)."""
+        work, first = self._work, self._work.head
+        assert first is not None
+        head, wrong = latest or first, ""
+        if not 200 <= head.status <= 299:
+            wrong = f"status {head.status} {head.status_text}".rstrip()
+        for demand in demands(work.request, first, latest, user_range=self._user_range):
+            # Until this is known the record is open, and its lane keeps its lease.
+            found = await work.digest(demand.algorithm)
+            if not demand.met_by(found):
+                refusal = demand.refusal(found)
+                self._mismatched(demand, f"{wrong}; {refusal}" if wrong else refusal)
+                return
+        work.settle(RecordResult.BAD_STATUS if wrong else RecordResult.SUCCESS, wrong)
+
+    def _mismatched(self, demand: Demand, detail: str) -> None:
+        """Fail, but once try bytes again that the origin's own digest disowns."""
+        work = self._work
+        again = by_origin(demand) and work.request.method == "GET"
+        if again and not work.mismatches and work.restarts < ranges.MAX_RESTARTS:
+            work.mismatches += 1
+            work.begin_again(detail)
+        else:
+            work.fail(detail)
 
     def _after_fault(self, fault: Fault, detail: str, offset: int) -> None:
         work, offline = self._work, fault is Fault.OFFLINE

@@ -263,6 +263,83 @@ def test_flushing_in_a_thread_loses_nothing_of_what_is_written_meanwhile(
     assert content(store, part.name) == LARGE
 
 
+@pytest.mark.parametrize("algorithm", ["sha256", "sha384", "sha512"])
+def test_a_digest_under_another_algorithm_covers_what_a_predecessor_wrote_too(
+    store: DirectoryStore, algorithm: str
+) -> None:
+    """R6: bytes still in the buffer are among those covered."""
+    first = written(store, LARGE[:800_000])
+    checkpoint = first.checkpoint()
+    first.close()
+    part = store.resume(checkpoint)
+    assert part is not None
+    part.write(LARGE[800_000:])
+
+    found = part.digest_in(algorithm)
+
+    part.close()
+    assert found == hashlib.new(algorithm, LARGE).digest()
+
+
+def test_a_part_that_is_read_back_in_a_thread_holds_up_no_flush(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop flushes all open parts, those included that begin again here."""
+    first = written(store, LARGE)
+    checkpoint = first.checkpoint()
+    first.close()
+    part = store.resume(checkpoint)
+    assert part is not None
+    reading, flushed, pread = threading.Event(), threading.Event(), os.pread
+
+    def slow(fd: int, size: int, at: int) -> bytes:
+        reading.set()
+        assert flushed.wait(10)
+        return pread(fd, size, at)
+
+    monkeypatch.setattr(os, "pread", slow)
+    with ThreadPoolExecutor(1) as threads:
+        rehashing = threads.submit(part.rehash)
+        assert reading.wait(10)
+        length = part.flush()
+        flushed.set()
+        rehashing.result(10)
+
+    part.close()
+    assert length == len(LARGE)
+    assert part.digest == hashlib.sha256(LARGE).hexdigest()
+
+
+def test_closing_waits_for_a_write_in_a_thread_and_lets_none_follow(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the bytes could land in another part, whose file got the same number."""
+    part = written(store)
+    writing, go_on, pwritev = threading.Event(), threading.Event(), os.pwritev
+
+    def slow(fd: int, buffers: list[bytes], at: int) -> int:
+        writing.set()
+        assert go_on.wait(10)
+        return pwritev(fd, buffers, at)
+
+    monkeypatch.setattr(os, "pwritev", slow)
+    with ThreadPoolExecutor(2) as threads:
+        flushing = threads.submit(part.flush)
+        assert writing.wait(10)
+        closing = threads.submit(part.close)
+        another = store.create()
+        go_on.set()
+        closing.result(10)
+        assert flushing.result(10) == len(BODY)
+    part.write(BODY)
+    with pytest.raises(StorageError, match="EBADF"):
+        part.flush()
+
+    another.close()
+    assert content(store, part.name) == BODY
+    assert content(store, another.name) == b""
+
+
 def test_a_digest_is_not_given_for_bytes_that_are_not_in_the_file(
     store: DirectoryStore,
 ) -> None:
