@@ -18,6 +18,7 @@ from schemas.records import (
     Validators,
 )
 from schemas.requests import Request
+from workers.ranges import validators_of
 
 
 @dataclass(slots=True)
@@ -53,7 +54,6 @@ class Work:
         self.result = RecordResult.OPEN
         self.delay: timedelta | None = None
         self.head: ResponseHead | None = state.head
-        self.validators: Validators | None = state.validators
         self.attempts = state.attempts
         self.restarts = state.restarts
         self.mismatches = state.mismatches
@@ -63,6 +63,7 @@ class Work:
         self.uploaded = 0
         self._store = store
         self._allowance = allowance
+        self._validators = state.validators
         self._checkpoint = state.checkpoint
         self._digest = ""
         self._counted = claim.stored
@@ -77,6 +78,14 @@ class Work:
         if part is not None and expected is not None and part.name == expected.part:
             self.part, parked.part = part, None
         parked.discard(orphan=False)
+
+    @property
+    def validators(self) -> Validators | None:
+        """What tells the version of the stored bytes from others (R7)."""
+        # Read from the head when first asked for: most files arrive in one piece.
+        if self._validators is None and self.head is not None:
+            self._validators = validators_of(self.head)
+        return self._validators
 
     @property
     def length(self) -> int:
@@ -107,16 +116,16 @@ class Work:
             if self.part is not None:
                 await to_thread.run_sync(self.part.rehash)
         if self.part is None:
-            self._checkpoint = self.head = self.validators = None
+            self._checkpoint = self.head = self._validators = None
         self._count(self.length)
 
     def _count(self, length: int) -> None:
         self._allowance.used += length - self._counted
         self._counted = length
 
-    def begin_part(self, head: ResponseHead, validators: Validators) -> None:
+    def begin_part(self, head: ResponseHead) -> None:
         """Store the body of a first answer, in a part of its own (R3)."""
-        self.head, self.validators = head, validators
+        self.head, self._validators = head, None
         if self.part is None:
             self.part = self._store.create()
             self._checkpoint = Checkpoint(
@@ -146,7 +155,7 @@ class Work:
         self.restarts += 1
         self.detail = f"began again: {reason}"
         self._drop_part()
-        self.head = self.validators = self._checkpoint = None
+        self.head = self._validators = self._checkpoint = None
 
     def _drop_part(self) -> None:
         part, self.part = self.part, None
