@@ -126,7 +126,7 @@ class Crew:
     def last_words(self, count: int) -> Sequence[str]:
         """The last lines of each process, for when something went wrong."""
         return [
-            f"{member.name}: {line}"
+            f"{member.name}: {_clipped(line)}"
             for member in self.members.values()
             for line in member.lines()[-count:]
         ]
@@ -141,3 +141,8 @@ def _inherited(root: str) -> dict[str, str]:
     }
     before = os.environ.get("PYTHONPATH")
     return kept | {"PYTHONPATH": f"{root}{os.pathsep}{before}" if before else root}
+
+
+def _clipped(line: str) -> str:
+    """Beginning and end of a line: the end of a traceback says what went wrong."""
+    return line if len(line) <= 400 else f"{line[:160]} … {line[-240:]}"

@@ -201,7 +201,7 @@ class Lookout:
     def _read_events(self, watched: Watched, rows: dict[str, str]) -> None:
         for name in sorted(row for row in rows if "|" not in row):
             watched.events.setdefault(name, Delivered(name))
-        for name in sorted(row for row in rows if "|" in row):
+        for name in sorted(row for row in rows if row.count("|") == 1):
             event, _, subscriber = name.partition("|")
             status, failures, attempt = rows[name].split(" ")[:3]
             delivered = watched.events.setdefault(event, Delivered(event))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from schemas.fetches import Result
+from schemas.fetches import FailureReason, Result
 from workers.demo.checks import Copy
 from workers.demo.children import Member
 from workers.demo.lookout import Watched
@@ -30,6 +30,8 @@ def _state(watched: Watched, members: Mapping[str, Member]) -> tuple[str, str]:
     state = watched.registration
     if state.result is Result.SUCCESS:
         return "success", GOOD
+    if state.failure_reason is FailureReason.ABORTED:
+        return "aborted", QUIET  # somebody wished it
     if state.result is Result.FAILURE:
         return state.failure_reason, BAD
     if not watched.held:
@@ -48,7 +50,7 @@ def row(watched: Watched, copies: Sequence[Copy]) -> Row:
     return Row(
         name=watched.plan.id,
         result=f"{state.result} {state.failure_reason}".rstrip(),
-        good=state.result is Result.SUCCESS,
+        style=_state(watched, {})[1],
         files=f"{len(arrived)}/{len(copies)}",
         size=sum(copy.size for copy in arrived),
         attempts=sum(copy.attempts for copy in copies),

@@ -113,7 +113,6 @@ async def _abort(stage: Stage) -> None:
         f"{plan.id}: abort() returned {stage.facts.aborted} after "
         f"{shown_size(registration.downloaded)}.",
         "One script decides it: nothing can make this fetch a success any more.",
-        BAD,
     )
     await stage.until_ended(plan)
 

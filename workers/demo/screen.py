@@ -37,8 +37,7 @@ class Row:
 
     name: str
     result: str
-    good: bool
-    """Whether it succeeded."""
+    style: str
     files: str
     size: int
     attempts: int

@@ -21,7 +21,7 @@ from rich.text import Text
 from broker.cli.output import printable
 from broker.cli.quantities import shown_size
 from workers.demo.lines import Lines
-from workers.demo.screen import BAD, GOOD, HEADS, PLAIN, QUIET, Bar, Row, Screen, cells
+from workers.demo.screen import HEADS, PLAIN, QUIET, Bar, Row, Screen, cells
 
 NARROW = 116
 """Columns of a terminal below which the names of events are shortened."""
@@ -91,9 +91,8 @@ class Terminal:
             right = head in ("bytes", "attempts")
             table.add_column(head, justify="right" if right else "left", no_wrap=True)
         for row in rows:
-            style = GOOD if row.good else BAD
             for name, result, *rest in map(shorten, cells(row)):
-                table.add_row(Text(name, PLAIN), Text(result, style), *rest)
+                table.add_row(Text(name, PLAIN), Text(result, row.style), *rest)
         self._console.print(table)
 
     def note(self, *lines: str, style: str = "") -> None:
