@@ -153,16 +153,28 @@ class LaneHold:
                 *(value for report in reports for value in report.arguments()),
             ],
         )
+        if reply[0] == b"ended":
+            return Answer(Refusal.ENDED, stale=_stale(reports, reply[1]))
         if reply[0] != b"ok":
             return Answer(Refusal(reply[0].decode()))
         _, open_records, due, verdicts, rows = reply
-        stale = frozenset(
-            report.index
-            for report, verdict in zip(reports, verdicts, strict=True)
-            if verdict == b"stale"
-        )
+        stale = _stale(reports, verdicts)
         next_due = timedelta(milliseconds=due) if due >= 0 else None
         return Answer(None, open_records, next_due, stale, tuple(_claims(rows)))
+
+    async def named(self, indexes: Sequence[int]) -> frozenset[str]:
+        """Return the parts that Redis names for these records.
+
+        Once the lane has been refused no other part of its own will ever be named: its
+        fence is void.
+        """
+        if not indexes:
+            return frozenset()
+        rows: list[bytes | None] = await self._connection.ask(
+            "HMGET", self._records[2], *indexes
+        )
+        states = [RecordState.decode(row) for row in rows if row]
+        return frozenset(s.checkpoint.part for s in states if s.checkpoint)
 
     async def leave(self) -> None:
         """Give back every record that the lane still holds."""
@@ -171,6 +183,16 @@ class LaneHold:
             [*self._context, *self._lanes],
             [*self._arguments, self._number, self._nonce],
         )
+
+
+def _stale(
+    reports: Sequence[RecordReport], verdicts: Sequence[bytes]
+) -> frozenset[int]:
+    return frozenset(
+        report.index
+        for report, verdict in zip(reports, verdicts, strict=True)
+        if verdict == b"stale"
+    )
 
 
 def _claims(rows: Sequence[Any]) -> list[Claim]:

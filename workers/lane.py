@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ from broker.keys import FetchKeys
 from broker.lanes import Answer, Claim, LaneHold, Opened, RecordReport, Refusal
 from broker.settings import Settings
 from broker.tasks import cancel_all
-from schemas.errors import StorageError, Unreachable
+from schemas.errors import Failure, StorageError, Unreachable
 from workers.complete import Completion, Exchanges
 from workers.work import Allowance, Work
 
@@ -202,7 +202,7 @@ class Lane:
                 if report.delay is not None and not stale:
                     self._park(work)
         else:
-            self._ended = ended  # for _close, which deletes what nobody knows of
+            self._ended = ended  # for _close, which deletes what Redis does not name
         for task, work in self._running.items():
             if work.index in answer.stale:
                 task.cancel()
@@ -213,7 +213,7 @@ class Lane:
         if len(self._parked) < PARKED:
             self._parked[work.index] = work
         else:
-            work.discard(orphan=False)
+            work.discard()
 
     def _moved(self) -> list[Work]:
         """The open records of which there is news, once in a progress interval."""
@@ -280,5 +280,18 @@ class Lane:
 
     async def _close(self, refusal: Refusal | None) -> None:
         await self._cancel()
-        for work in (*self._working(), *self._parked.values()):
-            work.discard(orphan=refusal is not None)
+        works = (*self._working(), *self._parked.values())
+        parts = {work.index: work.discard() for work in works}
+        if refusal is not None:
+            await self._delete_unnamed({i: name for i, name in parts.items() if name})
+
+    async def _delete_unnamed(self, parts: Mapping[int, str]) -> None:
+        """Delete the parts of a lane that is over, but none that Redis names (R3).
+
+        Only Redis can tell: a report may have done its work though its answer was lost,
+        and named a part, even a blob, that another lane has taken over since.
+        """
+        with suppress(Failure, StorageError):  # what is left here, a sweep finds
+            named = await self._hold.named(list(parts))
+            names = set(parts.values()) - named
+            await to_thread.run_sync(self._exchanges.store.delete, names)

@@ -68,6 +68,7 @@ class Work:
         self._digest = ""
         self._counted = claim.stored
         self._named = state.checkpoint.part if state.checkpoint else ""
+        self._offered = ""
         self._told: tuple[int, int] | None = None
         self._told_state: RecordState | None = None
         if parked is not None:
@@ -77,7 +78,7 @@ class Work:
         part, expected = parked.part, self._checkpoint
         if part is not None and expected is not None and part.name == expected.part:
             self.part, parked.part = part, None
-        parked.discard(orphan=False)
+        parked.discard()
 
     @property
     def validators(self) -> Validators | None:
@@ -162,8 +163,9 @@ class Work:
         self._count(0)
         if part is not None:
             part.close()
-            # A part that Redis names may have a reader; it goes when Redis knows.
-            if part.name != self._named:
+            # A part that Redis names may have a reader; it goes when Redis knows. A
+            # report on its way may be naming this one.
+            if part.name not in (self._named, self._offered):
                 self._store.delete([part.name])
 
     def settle(self, result: RecordResult, detail: str = "") -> None:
@@ -238,6 +240,7 @@ class Work:
     def report(self) -> RecordReport:
         """How the record stands now, for Redis."""
         state = self._state()
+        self._offered = state.checkpoint.part if state.checkpoint else ""
         return RecordReport(
             self.index,
             self.length if self.result.exposed else 0,
@@ -250,7 +253,7 @@ class Work:
     def reported(self, report: RecordReport, *, stale: bool) -> None:
         """Redis has the report, or refused it because another lane has the record."""
         if stale:
-            self.discard(orphan=True)
+            self.discard()
             return
         self._told = (report.stored, report.uploaded)
         if report.state is not None:
@@ -262,10 +265,10 @@ class Work:
         if not self.result.exposed:
             self._drop_part()
 
-    def discard(self, *, orphan: bool) -> None:
-        """Close the part; as an orphan, delete it if only this lane knows of it."""
+    def discard(self) -> str:
+        """Close the part and leave it where it is; return its name, if there is one."""
         part, self.part = self.part, None
-        if part is not None:
-            part.close()
-            if orphan and part.name != self._named:
-                self._store.delete([part.name])
+        if part is None:
+            return ""
+        part.close()
+        return part.name

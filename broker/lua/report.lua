@@ -48,7 +48,9 @@ local function apply(i)
   local before = redis.call('HGET', states, index) or '0 0  '
   local had, had_sent, old_result, old_fence = string.match(before, '^(%d+) (%d+) (%S*) (%S*)$')
   if redis.call('ZSCORE', claims, index) ~= lane then
-    return old_result ~= '' and old_fence == fence and 'ok' or 'stale'
+    -- A repetition gets the first answer, also where it gave the record back (R14).
+    local ends = old_result ~= '' or delay ~= '-'
+    return ends and old_fence == fence and 'ok' or 'stale'
   end
   downloaded = downloaded + stored - had
   uploaded = uploaded + sent - had_sent

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
 
+from typing_extensions import override
+
+from broker.agenda import Agenda
 from broker.blobs import DirectoryStore
+from broker.connection import Connection
 from broker.keys import FetchKeys
-from broker.lanes import Refusal
+from broker.lanes import LaneHold, Opened, Refusal
 from broker.manager import BackgroundFetchManager
+from broker.scripts import Argument
 from broker.settings import Settings
+from schemas.errors import Unreachable
 from schemas.records import ResponseHead
-from tests.integration.clock import SCOPE
+from tests.integration.clock import SCOPE, Clock
 from workers.complete import Exchanges
 from workers.lane import Lane
 from workers.transport import Outgoing, Sink, Transport
@@ -30,6 +37,106 @@ class _Transport:
         assert sink.head(head)
         assert sink.write(b"body")
         self.at_the_end()
+
+
+class _Endless:
+    """Sends two bytes, and then nothing."""
+
+    async def exchange(self, outgoing: Outgoing, sink: Sink, **_: object) -> None:
+        head = ResponseHead(
+            status=200, headers=(("Content-Length", "4"),), url=outgoing.url
+        )
+        assert sink.head(head)
+        assert sink.write(b"bo")
+        await asyncio.Event().wait()
+
+
+class _Deaf(Connection):
+    """Loses the answer to the first report, which has done its work by then."""
+
+    def __init__(self, url: str, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(url)
+        self._meanwhile: Callable[[], Awaitable[object]] | None = meanwhile
+
+    @override
+    async def run(
+        self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()
+    ) -> Any:
+        answer = await super().run(name, keys, arguments)
+        if name == "report" and self._meanwhile is not None:
+            meanwhile, self._meanwhile = self._meanwhile, None
+            await meanwhile()
+            raise Unreachable("the answer was lost")
+        return answer
+
+
+async def test_a_blob_stays_whose_success_was_answered_into_the_void(
+    manager: BackgroundFetchManager, settings: Settings
+) -> None:
+    """R3, R14: the repetition hears only that the fetch is settled."""
+    registration = await manager.fetch("a", ["https://cdn.example/a"])
+    store = DirectoryStore.open(settings.store_directory, settings.durability)
+    exchanges = Exchanges(cast("Transport", _Transport()), store, settings)
+    deaf = _Deaf(manager.connection.url, registration.refresh)
+    lane = Lane(deaf, settings, exchanges, FetchKeys(SCOPE, registration.uid))
+
+    refusal = await lane.run("job")
+    await deaf.aclose()
+
+    assert refusal is Refusal.SETTLED
+    [record] = await registration.match_all()
+    assert await (await record.response_ready).read() == b"body"
+
+
+async def test_a_lane_that_is_over_leaves_the_part_that_its_successor_has(
+    manager: BackgroundFetchManager, settings: Settings, clock: Clock
+) -> None:
+    """R3: Redis names the part, though this lane never heard so."""
+    registration = await manager.fetch("a", ["https://cdn.example/a"])
+    keys, agenda = (
+        FetchKeys(SCOPE, registration.uid),
+        Agenda(manager.connection, settings),
+    )
+    store = DirectoryStore.open(settings.store_directory, settings.durability)
+    exchanges = Exchanges(cast("Transport", _Endless()), store, settings)
+
+    async def take_over() -> None:
+        await clock.age_lanes(keys, settings.lease * 2)
+        await agenda.look(keys)
+
+    deaf = _Deaf(manager.connection.url, take_over)
+    refusal = await Lane(deaf, settings, exchanges, keys).run("job")
+    await deaf.aclose()
+
+    assert refusal is Refusal.STALE
+    successor = LaneHold(manager.connection, settings, keys)
+    opened = await successor.take("job", 1)
+    assert isinstance(opened, Opened)
+    [part] = (settings.store_directory / "parts").iterdir()
+    assert await successor.named([0]) == {part.name}
+
+
+async def test_a_lane_that_is_over_deletes_the_part_that_nobody_has(
+    manager: BackgroundFetchManager, settings: Settings
+) -> None:
+    """R3: it made the part, and Redis does not name it."""
+    registration = await manager.fetch("a", ["https://cdn.example/a"])
+    keys = FetchKeys(SCOPE, registration.uid)
+    store = DirectoryStore.open(settings.store_directory, settings.durability)
+    transport = _Transport()
+    exchanges = Exchanges(cast("Transport", transport), store, settings)
+    lane = Lane(manager.connection, settings, exchanges, keys)
+    aborted = []
+    transport.at_the_end = lambda: aborted.append(
+        asyncio.ensure_future(registration.abort())
+    )
+
+    refusal = await lane.run("job")
+    await asyncio.gather(*aborted)
+
+    assert refusal is Refusal.SETTLED
+    assert not list((settings.store_directory / "parts").iterdir())
+    assert not list((settings.store_directory / "blobs").iterdir())
 
 
 async def test_a_record_succeeds_only_as_a_blob_even_if_its_lane_wakes_as_it_ends(

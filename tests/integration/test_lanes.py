@@ -84,6 +84,20 @@ async def test_a_report_sent_twice_counts_once_and_publishes_once(
     assert await events(manager) == [b"backgroundfetchsuccess"]
 
 
+async def test_a_record_given_back_twice_is_not_told_to_be_anothers(
+    manager: BackgroundFetchManager,
+) -> None:
+    """R14: a repetition under the same fence gets the first answer."""
+    registration = await manager.fetch("a", URLS)
+    lane, claims = await take(manager, keys_of(registration))
+    back = RecordReport(claims[0].index, 10, delay=timedelta(hours=1))
+
+    await lane.report([back], want=0, held=2)
+    again = await lane.report([back], want=0, held=2)
+
+    assert (again.refusal, again.stale) == (None, frozenset())
+
+
 async def test_claims_whose_answer_was_lost_are_handed_out_again(
     manager: BackgroundFetchManager,
 ) -> None:
