@@ -67,15 +67,18 @@ local function look_at_active()
     return {'wait', {}, dead}
   end
   local drawn = want_jobs()
+  plan()
+  if redis.call('HLEN', lanes) > 0 then
+    -- Where a lease is over, grace holds it up, which must not cost patience (R15).
+    local grace = tonumber(redis.call('HGET', reclaim, 'grace_until') or 0)
+    redis.call('ZADD', agenda, 'GT', grace, member)
+    return {'work', drawn, dead}
+  end
   -- A queue that does not move is asked less and less often.
   local waited = tonumber(redis.call('HGET', fetch, 'patience') or 0)
   local pause = #drawn > 0 and patience or math.min(math.max(2 * waited, patience), 300000)
   redis.call('HSET', fetch, 'patience', pause)
-  plan()
-  local score = tonumber(redis.call('ZSCORE', agenda, member))
-  if score <= now then
-    redis.call('ZADD', agenda, now + pause, member)
-  end
+  redis.call('ZADD', agenda, now + pause, member)
   return {'work', drawn, dead}
 end
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from broker.agenda import Agenda, Verdict
-from broker.keys import FetchKeys
+from broker.keys import AGENDA, RECLAIM, FetchKeys
 from broker.lanes import Claim, LaneHold, Opened, RecordReport, Refusal
 from broker.manager import BackgroundFetchManager
 from broker.registration import BackgroundFetchRegistration
@@ -196,6 +196,24 @@ async def test_nothing_is_taken_over_while_leases_could_not_be_renewed(
     assert grace == settings.lease
     assert look.dead_jobs == ()
     assert alive.refusal is None
+
+
+async def test_looks_during_grace_do_not_put_the_take_over_off(
+    manager: BackgroundFetchManager, settings: Settings, clock: Clock
+) -> None:
+    """R15, guarantee 7: the next look is when grace ends, however many there were."""
+    registration = await manager.fetch("a", URLS)
+    keys, agenda = keys_of(registration), Agenda(manager.connection, settings)
+    await take(manager, keys, want=1)
+    await clock.age_lanes(keys, settings.lease * 2)
+    await agenda.grace(settings.lease)
+
+    for _ in range(5):
+        await agenda.look(keys)
+
+    next_look = await manager.connection.ask("ZSCORE", AGENDA, keys.member)
+    grace = await manager.connection.ask("HGET", RECLAIM, "grace_until")
+    assert next_look == float(grace)
 
 
 async def test_abort_ends_a_fetch_that_no_worker_has_seen(
