@@ -60,7 +60,10 @@ class Running:
         """Wait for a line with ``pattern`` on stdout or stderr; return the match."""
         until, ends = time.monotonic() + DEADLINE, 0
         while ends < len(self._readers):
-            line = self._said.get(timeout=max(0.0, until - time.monotonic()))
+            try:
+                line = self._said.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
             if line is None:
                 ends += 1
                 continue
