@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from broker.connection import Connection
+from broker.deliveries import DeliveryName, conclude
 from broker.keys import AGENDA, RECLAIM, FetchKeys, ScopeKeys
 from broker.queue import LaneJob, queue_key
 from broker.registration import context
 from broker.settings import Settings, milliseconds
+from schemas.events import DeliveryOutcome
 from schemas.fetches import Priority
 from schemas.records import RecordState
 
@@ -25,6 +28,7 @@ class Verdict(StrEnum):
     RELEASED = "released"
     PURGE = "purge"
     GONE = "gone"
+    EXPIRE = "expire"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,8 @@ class Look:
     """RQ jobs to enqueue."""
     dead_jobs: tuple[str, ...] = ()
     """RQ jobs of lanes whose lease ended."""
+    overdue: tuple[DeliveryName, ...] = ()
+    """Deliveries that nobody has settled though the retention has ended."""
 
 
 class Agenda:
@@ -70,7 +76,7 @@ class Agenda:
         priority = priority or Priority.AUTO
         names, arguments = context(keys, self._settings)
         scope = ScopeKeys(keys.scope)
-        verdict, jobs, dead = await self._connection.run(
+        verdict, jobs, dead, *overdue = await self._connection.run(
             "look",
             [
                 *names,
@@ -83,6 +89,7 @@ class Agenda:
                 keys.readers,
                 scope.fetches,
                 scope.latest,
+                scope.subscribers,
                 *keys.all(),
             ],
             [
@@ -106,7 +113,15 @@ class Agenda:
                 for job in jobs
             ),
             tuple(job.decode() for job in dead if job),
+            _names(keys.scope, overdue[0] if overdue else []),
         )
+
+    async def expire(self, deliveries: Iterable[DeliveryName]) -> None:
+        """Settle deliveries as expired; a dead letter of each is kept (R9)."""
+        for delivery in deliveries:
+            await conclude(
+                self._connection, self._settings, delivery, DeliveryOutcome.EXPIRED
+            )
 
     async def parts(self, keys: FetchKeys) -> dict[str, set[str]]:
         """Return the part files of a fetch's records, by store."""
@@ -130,3 +145,10 @@ class Agenda:
             [keys.fetch, AGENDA, *(key for key in keys.all() if key not in kept)],
             [keys.member, milliseconds(self._settings.retention)],
         )
+
+
+def _names(scope: str, rows: Sequence[bytes]) -> tuple[DeliveryName, ...]:
+    return tuple(
+        DeliveryName.of(scope, subscriber.decode(), member.decode())
+        for member, subscriber in zip(rows[::2], rows[1::2], strict=True)
+    )

@@ -137,7 +137,8 @@ class FetchKeys:
         """HASH of what happened to this fetch's events (R10, R11).
 
         ``<event>`` -> ``<entry id> <version> <owed> <settled> <predecessor or ->``;
-        ``<event>|<name>`` -> ``<status> <failures> <attempt> <nonce> <consumer>``.
+        ``<event>|<name>`` -> ``<status> <failures> <attempt> <nonce> <consumer>``;
+        ``<event>|<name>|history`` -> how its attempts ended, until it is settled.
         """
         return self.fetch + ":events"
 
@@ -171,7 +172,7 @@ class FetchKeys:
 
 @dataclass(frozen=True, slots=True)
 class SubscriberKeys:
-    """The keys of one subscriber of a scope; members are ``<uid>/<event>``."""
+    """The keys of one subscriber; a delivery is ``<entry id>/<uid>/<event>``."""
 
     scope: str
     name: str
@@ -197,5 +198,10 @@ class SubscriberKeys:
 
     @property
     def dead(self) -> str:
-        """HASH delivery -> why it was given up: the dead letters."""
+        """HASH delivery -> dead letter message; of an unreadable entry, its id."""
         return self._prefix + "dead"
+
+    @property
+    def copies(self) -> str:
+        """ZSET delivery -> ms when the dead letter of an expired one is forgotten."""
+        return self._prefix + "copies"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
+import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,11 +14,15 @@ from enum import StrEnum
 from redis.asyncio import Redis
 
 from broker.connection import Connection
+from broker.deliveries import DeliveryName
 from broker.keys import SCOPES, FetchKeys, ScopeKeys
-from broker.registration import context
 from broker.settings import Settings, milliseconds
-from schemas.events import EventMessage
+from schemas.events import DeadLetter, EventMessage, LetterState
 from schemas.fetches import FetchState
+
+MAX_REASON = 1000
+"""Characters of a failure's reason that are kept."""
+_DELIVERY = re.compile(r"[0-9a-f]{32}/[a-z]+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ class Subscription:
     ) -> None:
         self.scope = scope
         self.subscriber = subscriber
-        self.consumer = secrets.token_hex(8)
+        self.consumer = _process_name()
         self._connection = connection
         self._settings = settings
         self._scope = ScopeKeys(scope)
@@ -143,7 +150,7 @@ class Subscription:
     async def begin(self, delivery: Delivery) -> Begun | Refused:
         """Take the right to handle a delivery, or tell why not."""
         nonce = secrets.token_hex(8)
-        keys, arguments = self._about(delivery)
+        keys, arguments = self._name(delivery).context(self._settings)
         reply = await self._connection.run(
             "begin",
             [*keys, self._scope.subscribers],
@@ -157,48 +164,72 @@ class Subscription:
 
     async def ack(self, begun: Begun) -> bool:
         """Acknowledge: all promises have settled. False if not held here any more."""
-        keys, arguments = self._about(begun.delivery)
+        keys, arguments = self._name(begun.delivery).context(self._settings)
         return bool(await self._connection.run("ack", keys, [*arguments, begun.nonce]))
 
     async def nack(
         self, begun: Begun, *, failed: bool, delay: timedelta, reason: str
     ) -> Nack:
         """End an attempt without acknowledgement; only failures count (R20)."""
-        return await self._nack(begun.delivery, begun.nonce, failed, delay, reason)
+        name = self._name(begun.delivery)
+        return await self._nack(name, begun.nonce, failed, delay, reason)
 
     async def expire(self, delivery: str) -> Nack:
         """Take a delivery from a holder whose lease has ended: its process died."""
-        entry, uid, event = delivery.split("/", 2)
-        return await self._nack(
-            (entry, uid, event), "", True, timedelta(0), "its process died"
-        )
+        name = DeliveryName.of(self.scope, self.subscriber, delivery)
+        return await self._nack(name, "", True, timedelta(0), "its process died")
 
     async def _nack(
         self,
-        delivery: Delivery | tuple[str, str, str],
+        name: DeliveryName,
         nonce: str,
         failed: bool,
         delay: timedelta,
         reason: str,
     ) -> Nack:
-        keys, arguments = self._about(delivery)
+        keys, arguments = name.context(self._settings)
         verdict = await self._connection.run(
             "nack",
-            [*keys, self._keys.dead],
+            [*keys, *name.letter_keys()],
             [
                 *arguments,
                 nonce,
                 int(failed),
                 milliseconds(delay),
                 self._settings.max_deliveries,
-                reason,
+                _bounded(reason),
             ],
         )
         return Nack(verdict.decode())
 
     async def quarantine(self, entry: str, reason: str) -> None:
         """Put an entry that cannot be read with the dead letters; nothing is lost."""
-        await self._connection.ask("HSET", self._keys.dead, entry, reason)
+        rows: list[tuple[bytes, dict[bytes, bytes]]] = await self._connection.ask(
+            "XRANGE", self._scope.events, entry, entry
+        )
+        fields = rows[0][1] if rows else {}
+        told = fields.get(b"delivery", b"").decode(errors="replace")
+        if not _DELIVERY.fullmatch(told):
+            await self._keep_foreign(entry, reason)
+            return
+        name = DeliveryName.of(self.scope, self.subscriber, f"{entry}/{told}")
+        keys, arguments = name.context(self._settings)
+        await self._connection.run(
+            "quarantine",
+            [*keys, *name.letter_keys(), self._scope.subscribers],
+            [*arguments, _bounded(reason)],
+        )
+
+    async def _keep_foreign(self, entry: str, reason: str) -> None:
+        """Keep a letter about an entry that no script of ours has published."""
+        letter = DeadLetter(
+            state=LetterState.UNREADABLE,
+            subscriber=self.subscriber,
+            entry=entry,
+            at=await self._connection.now(),
+            reason=_bounded(reason),
+        )
+        await self._connection.ask("HSET", self._keys.dead, entry, letter.encode())
         await self._connection.ask("XACK", self._scope.events, self.subscriber, entry)
 
     async def expired(self) -> list[str]:
@@ -246,23 +277,29 @@ class Subscription:
             *(value for three in values for value in three),
         ]
 
-    def _about(
-        self, delivery: Delivery | tuple[str, str, str]
-    ) -> tuple[list[str], list[str | int]]:
-        if isinstance(delivery, Delivery):
-            uid, event, member = delivery.uid, delivery.message.event, delivery.member
-        else:
-            _, uid, event = delivery
-            member = "/".join(delivery)
-        keys, arguments = context(FetchKeys(self.scope, uid), self._settings)
-        return (
-            [*keys, self._keys.leases, self._keys.due],
-            [*arguments, self.subscriber, event, member],
+    def _name(self, delivery: Delivery) -> DeliveryName:
+        return DeliveryName(
+            self.scope,
+            self.subscriber,
+            delivery.entry,
+            delivery.uid,
+            delivery.message.event,
         )
 
     async def aclose(self) -> None:
         """Close the reading connection; ``bury`` hands back what was not begun."""
         await self._reader.aclose()
+
+
+def _process_name() -> str:
+    """A name for this process, new at every start (R10), that a person can place."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
+    return f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def _bounded(reason: str) -> str:
+    """A reason as it is kept: in UTF-8, and not at any length."""
+    return reason.encode(errors="replace").decode()[:MAX_REASON]
 
 
 def _entries(reply: object) -> list[tuple[str, bytes]]:

@@ -62,6 +62,10 @@ class Reclaimer:
             Unreachable: Redis does not answer.
         """
         look = await self._agenda.look(keys)
+        while look.verdict is Verdict.EXPIRE:
+            log.warning("deliveries_expired", uid=keys.uid, count=len(look.overdue))
+            await self._agenda.expire(look.overdue)
+            look = await self._agenda.look(keys)
         if look.dead_jobs:
             log.info("lane_replaced", uid=keys.uid, jobs=look.dead_jobs)
             await self._queue.abandon(look.dead_jobs, "its worker died")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import act, doctor, fetch, show
+from broker.cli import act, dead, doctor, fetch, show
 from broker.cli.exits import (
     EPILOG,
     ChildEnded,
@@ -46,6 +46,7 @@ def command_line() -> typer.Typer:
     app.command()(show.watch)
     app.command()(act.abort)
     app.command()(act.click)
+    app.add_typer(dead.command_line(), name="dead")
     app.command()(doctor.doctor)
     return app
 

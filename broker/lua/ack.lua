@@ -12,20 +12,5 @@ end
 if status == 'acked' then
   return 1
 end
-local record = read_event(event)
-write_delivery('acked', failures, attempt, holder, consumer)
-redis.call('ZREM', leases, delivery)
-redis.call('XACK', stream, subscriber, entry)
-record.settled = record.settled + 1
-redis.call('HSET', events, event, table.concat({
-  record.entry, record.version, record.owed, record.settled, record.predecessor,
-}, ' '))
-local ending = redis.call('HMGET', fetch, 'completion', 'holdUntil', 'recordsAvailable')
-if event == ending[1] and ending[3] == '1' and record.settled >= math.max(1, record.owed) then
-  if tonumber(ending[2]) <= now then
-    release()
-  else
-    redis.call('ZADD', agenda, ending[2], member)
-  end
-end
+settle_delivery('acked', failures, attempt, holder, consumer)
 return 1

@@ -8,20 +8,10 @@
 -- not owed to this subscriber, or its fetch is gone: then it is acknowledged here.
 --@include _fetch
 --@include _delivery
+--@include _owed
 local nonce, consumer, lease = ARGV[8], ARGV[9], tonumber(ARGV[10])
 
-local function joined_version()
-  return tonumber(string.match(redis.call('HGET', KEYS[9], subscriber) or '', '^(%d+) %-$'))
-end
-
--- An event published to nobody belongs to the first subscriber that came (R12).
-local function is_owed(record)
-  local joined = joined_version()
-  if not joined then
-    return false
-  end
-  return joined <= record.version or (record.owed == 0 and joined == record.version + 1)
-end
+local membership = redis.call('HGET', KEYS[9], subscriber) or ''
 
 local function done()
   redis.call('XACK', stream, subscriber, entry)
@@ -30,11 +20,12 @@ local function done()
 end
 
 local record = read_event(event)
-if not record or not is_owed(record) then
+-- Who has left begins nothing: what it was owed becomes 'removed' (R21).
+if not record or not string.match(membership, ' %-$') or not is_owed(membership, record) then
   return done()
 end
 local status, failures, attempt, holder = read_delivery()
-if status == 'acked' or status == 'dead' then
+if status and status ~= 'held' and status ~= 'waiting' then
   return done()
 end
 if status == 'held' and holder ~= nonce then
@@ -43,7 +34,7 @@ end
 if record.predecessor ~= '-' then
   local before = read_event(record.predecessor)
   local begun = redis.call('HEXISTS', events, record.predecessor .. '|' .. subscriber) == 1
-  if before and is_owed(before) and not begun then
+  if before and is_owed(membership, before) and not begun then
     redis.call('ZADD', due, now + 200, delivery)
     redis.call('XCLAIM', stream, subscriber, '-', 0, entry, 'JUSTID')
     return {'wait'}

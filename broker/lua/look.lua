@@ -2,13 +2,17 @@
 -- look: do what is due for one background fetch, and write when to look again (R25).
 -- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10] jobs HASH
 -- KEYS[11] RQ queue LIST   KEYS[12] reclaim HASH   KEYS[13] readers ZSET
--- KEYS[14] fetches ZSET   KEYS[15] latest HASH   KEYS[16..] all keys of the fetch
+-- KEYS[14] fetches ZSET   KEYS[15] latest HASH   KEYS[16] subscribers HASH
+-- KEYS[17..] all keys of the fetch
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lanes at most   ARGV[6] records per lane
 -- ARGV[7] patience ms: how long a queued job may wait before the next look
--- Returns {verdict, new jobs, dead lanes' jobs}; verdict is 'work', 'wait', 'released',
--- 'purge' (delete the blobs, then call purged), or 'gone'.
+-- Returns {verdict, new jobs, dead lanes' jobs, deliveries}; verdict is 'work', 'wait',
+-- 'released', 'purge' (delete the blobs, then call purged), 'gone', or 'expire' (the
+-- retention has ended: conclude these deliveries, two values for each, delivery and
+-- subscriber; then look again).
 --@include _fetch
 --@include _lanes
+--@include _owed
 local jobs, queue, reclaim, readers = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
 local max_lanes, lane_size, patience = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
@@ -88,10 +92,47 @@ local function completion_settled(completion)
   return settled and tonumber(settled) >= math.max(1, tonumber(owed))
 end
 
+-- Some deliveries that nobody has settled: each is given an outcome before the retention
+-- deletes anything (R9).
+local function unsettled()
+  local open, members = {}, redis.call('HGETALL', KEYS[16])
+  local all, uid = redis.call('HGETALL', events), redis.call('HGET', fetch, 'uid')
+  local status = {}
+  for i = 1, #all, 2 do
+    status[all[i]] = string.match(all[i + 1], '^%S+')
+  end
+  for i = 1, #all, 2 do
+    local entry, version, owed, settled = string.match(all[i + 1], '^(%S+) (%d+) (%d+) (%d+) ')
+    local record = {version = tonumber(version), owed = tonumber(owed)}
+    local is_event = not string.find(all[i], '|', 1, true)
+    if is_event and tonumber(settled) < math.max(1, record.owed) then
+      for j = 1, #members, 2 do
+        local now_is = status[all[i] .. '|' .. members[j]] or 'waiting'
+        local ended = now_is ~= 'held' and now_is ~= 'waiting' and now_is ~= 'dead'
+        if not ended and is_owed(members[j + 1], record) then
+          open[#open + 1] = entry .. '/' .. uid .. '/' .. all[i]
+          open[#open + 1] = members[j]
+          if #open >= 200 then
+            return open
+          end
+        end
+      end
+    end
+  end
+  return open
+end
+
 local function look_at_settled()
   local state = redis.call('HMGET', fetch, 'recordsAvailable', 'completion', 'settledAt',
     'holdUntil', 'purged', 'id', 'uid', 'releasedAt')
   local ends = state[3] + retention
+  if ends <= now then
+    local open = unsettled()
+    if #open > 0 then
+      again(now)
+      return {'expire', {}, {}, open}
+    end
+  end
   if state[1] == '1' then
     local done, hold = completion_settled(state[2]), tonumber(state[4])
     if ends <= now or (done and hold <= now) then
@@ -123,7 +164,7 @@ local function look_at_settled()
   end
   redis.call('ZREM', KEYS[14], state[7])
   redis.call('ZREM', agenda, member)
-  for i = 16, #KEYS do
+  for i = 17, #KEYS do
     redis.call('DEL', KEYS[i])
   end
   return {'gone', {}, {}}

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- nack: a delivery ends without acknowledgement and waits for its next attempt (R20).
--- KEYS[1..6] see _fetch.lua   KEYS[7..8] see _delivery.lua   KEYS[9] dead HASH
+-- KEYS[1..6] see _fetch.lua   KEYS[7..8] see _delivery.lua   KEYS[9..10] see _letter.lua
 -- ARGV[1..4] see _fetch.lua   ARGV[5..7] see _delivery.lua
 -- ARGV[8] nonce; '' means whoever holds it, if that lease is over
 -- ARGV[9] 1 if the attempt failed, 0 if it was handed back   ARGV[10] delay ms
@@ -8,9 +8,11 @@
 -- Returns 'waiting', 'dead', or 'stale' if the delivery is not so held.
 --@include _fetch
 --@include _delivery
+--@include _letter
 local status, failures, attempt, holder, consumer = read_delivery()
 if status ~= 'held' then
-  return status == 'waiting' and holder == ARGV[8] and 'waiting' or 'stale'
+  local repeated = ARGV[8] ~= '' and holder == ARGV[8]
+  return repeated and (status == 'waiting' or status == 'dead') and status or 'stale'
 end
 if ARGV[8] == '' then
   local deadline = redis.call('ZSCORE', leases, delivery)
@@ -21,10 +23,11 @@ elseif holder ~= ARGV[8] then
   return 'stale'
 end
 failures = failures + tonumber(ARGV[9])
+remember(attempt, consumer, ARGV[9] == '1', ARGV[12])
 redis.call('ZREM', leases, delivery)
 if failures >= tonumber(ARGV[11]) then
   write_delivery('dead', failures, attempt, holder, consumer)
-  redis.call('HSET', KEYS[9], delivery, now .. ' ' .. failures .. ' ' .. ARGV[12])
+  write_letter('failed', failures, ARGV[12])
   redis.call('XACK', stream, subscriber, entry)
   return 'dead'
 end
