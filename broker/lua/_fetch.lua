@@ -77,7 +77,8 @@ local function settle(result, reason)
     'completion', type, 'holdUntil', now + tonumber(names[4]))
   announce()
   publish(type, type)
-  redis.call('ZADD', agenda, now + retention, member)
+  local hold = tonumber(names[4])
+  redis.call('ZADD', agenda, now + (hold > 0 and math.min(hold, retention) or retention), member)
 end
 
 -- Make the records unreadable and let their bytes go after a grace (R16, BF-PERF-08).

@@ -1,6 +1,7 @@
 -- Included where it matters who is owed an event (R11, R12).
 -- membership: what the subscribers HASH says of one: <joined> <left or ->
--- record: version and owed of the event, as read_event returns them. An event published to nobody belongs to the first
+-- record: version and owed of the event, as read_event returns them. An event published
+-- to nobody belongs to the first
 -- subscriber that came.
 local function is_owed(membership, record)
   local joined, left = string.match(membership or '', '^(%d+) (%S+)$')

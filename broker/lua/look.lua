@@ -86,10 +86,13 @@ local function look_at_active()
   return {'work', drawn, dead}
 end
 
+-- A producer's hold is a member of the set: where it is the only one, the end of the
+-- hold settles the event. A set without members is open (R12).
 local function completion_settled(completion)
   local record = redis.call('HGET', events, completion) or ''
   local owed, settled = string.match(record, '^%S+ %d+ (%d+) (%d+)')
-  return settled and tonumber(settled) >= math.max(1, tonumber(owed))
+  local least = redis.call('HGET', fetch, 'held') == '1' and 0 or 1
+  return settled and tonumber(settled) >= math.max(least, tonumber(owed))
 end
 
 -- Some deliveries that nobody has settled: each is given an outcome before the retention

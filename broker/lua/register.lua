@@ -31,7 +31,7 @@ for name, value in pairs(fields) do
 end
 redis.call('HSET', fetch, 'seq', seq, 'createdAt', now, 'version', 1, 'result', '',
   'failureReason', '', 'downloaded', 0, 'uploaded', 0, 'recordsAvailable', 1,
-  'records', count, 'openRecords', count, 'nextRecord', 0, 'announcedAt', 0, 'dirty', 0)
+  'held', fields.hold == '0' and 0 or 1, 'records', count, 'openRecords', count, 'nextRecord', 0, 'announcedAt', 0, 'dirty', 0)
 redis.call('RENAME', staged, requests)
 redis.call('PERSIST', requests)
 redis.call('HSET', active, fields.id, seq .. ':' .. fields.uid)

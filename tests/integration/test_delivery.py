@@ -8,6 +8,8 @@ from datetime import timedelta
 
 import pytest
 
+from broker.agenda import Agenda, Verdict
+from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.scripts import script
 from broker.settings import Settings
@@ -298,9 +300,6 @@ async def test_a_hold_keeps_the_records_after_the_last_acknowledgement(
     manager: BackgroundFetchManager, process: Callable[..., object]
 ) -> None:
     """Guarantee 6: release() ends it early."""
-    from broker.agenda import Agenda, Verdict
-    from broker.keys import FetchKeys
-
     sub = await process("a")  # type: ignore[misc]
     registration = await manager.fetch("x", URL, hold=timedelta(hours=1))
     await registration.abort()
@@ -317,3 +316,23 @@ async def test_a_hold_keeps_the_records_after_the_last_acknowledgement(
     assert held
     assert look.verdict is Verdict.RELEASED
     assert not registration.records_available
+
+
+async def test_the_end_of_a_hold_releases_what_nobody_subscribed_to(
+    manager: BackgroundFetchManager,
+) -> None:
+    """R12: a hold is a member of the set; without one the set is open."""
+    agenda = Agenda(manager.connection, manager.settings)
+    held = await manager.fetch("held", URL, hold=timedelta(hours=1))
+    open_ = await manager.fetch("open", URL)
+    for registration in (held, open_):
+        await registration.abort()
+        before = await agenda.look(FetchKeys(SCOPE, registration.uid))
+        await registration.release()
+        after = await agenda.look(FetchKeys(SCOPE, registration.uid))
+        await registration.refresh()
+        assert before.verdict is Verdict.WAIT
+        assert (after.verdict is Verdict.RELEASED) == (registration is held)
+
+    assert not held.records_available
+    assert open_.records_available
