@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Protocol
 
 import structlog
@@ -18,8 +19,9 @@ from broker.keys import ABORTS, AGENDA, FetchKeys, ScopeKeys
 from broker.record import BackgroundFetchRecord
 from broker.records import MatchOptions, RecordReader
 from broker.settings import Settings, milliseconds
-from schemas.errors import InvalidState
-from schemas.events import WindowMessage
+from broker.settlement import settlement
+from schemas.errors import InvalidState, Unreachable
+from schemas.events import DeliveryOutcome, WindowMessage, completion_event
 from schemas.fetches import FailureReason, FetchState, Progress, Result
 from schemas.options import ImageResource, check_icons, check_title
 from schemas.requests import Request
@@ -193,6 +195,51 @@ class BackgroundFetchRegistration:
             if shown.result is not Result.ACTIVE:
                 return
             await self.changed(since=current)
+
+    async def settled(
+        self,
+        timeout: timedelta | None = None,  # noqa: ASYNC109 - blocking code needs one
+    ) -> dict[str, DeliveryOutcome]:
+        """Wait until every subscriber is done with the completion event.
+
+        Returns the outcome of each that is owed it: ``"acked"``, ``"purged"``,
+        ``"expired"`` or ``"removed"``. A dead letter is no outcome: it is waited for.
+        While nobody has subscribed, this waits for the first one; if the retention
+        ends before, the answer is ``{"": "expired"}`` (R12). Waits for an active fetch
+        to end, too. Survives lost messages and restarts of Redis.
+
+        Raises:
+            TimeoutError: that took longer than ``timeout``.
+            InvalidState: the fetch is no longer retained.
+        """
+        await self._owner.watching()
+        await self.refresh()
+        if (outcomes := await self._outcomes()) is not None:
+            return outcomes
+        seconds = None if timeout is None else timeout.total_seconds()
+        async with asyncio.timeout(seconds):
+            return await self._until_settled()
+
+    async def _until_settled(self) -> dict[str, DeliveryOutcome]:
+        while True:
+            changed = self._changed  # before reading, so that nothing is missed
+            with suppress(Unreachable):
+                if (outcomes := await self._outcomes()) is not None:
+                    return outcomes
+            try:
+                async with asyncio.timeout(REREAD_SECONDS):
+                    await changed.wait()
+            except TimeoutError:
+                with suppress(Unreachable):
+                    await self.refresh()
+
+    async def _outcomes(self) -> dict[str, DeliveryOutcome] | None:
+        state = self._state
+        if state.result is Result.ACTIVE:
+            return None
+        event = completion_event(state.result, state.failure_reason)
+        connection = self._owner.connection
+        return await settlement(connection, self._keys, event)
 
     async def changed(self, *, since: Progress) -> None:
         """Return once the state differs from ``since``, or after a few seconds.

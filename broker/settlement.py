@@ -1,0 +1,53 @@
+"""What became of a completion event at each subscriber that is owed it (R11, R12)."""
+
+from __future__ import annotations
+
+from broker.connection import Connection
+from broker.keys import FetchKeys
+from schemas.events import DeliveryOutcome
+
+Outcomes = dict[str, DeliveryOutcome]
+
+NOBODY = ""
+"""Stands for the first subscriber, which an event waited for and which never came."""
+
+_BATCH = 500
+_OUTCOMES = frozenset(DeliveryOutcome)
+
+
+async def settlement(
+    connection: Connection, keys: FetchKeys, event: str
+) -> Outcomes | None:
+    """Return the outcome at each subscriber; None while somebody owes one.
+
+    Raises:
+        Unreachable: Redis does not answer.
+    """
+    # First whether the records are readable: retention concludes, then releases.
+    available: bytes | None = await connection.ask(
+        "HGET", keys.fetch, "recordsAvailable"
+    )
+    about: bytes | None = await connection.ask("HGET", keys.events, event)
+    if about is None:
+        return None
+    _, _, owed, settled, _ = about.split(b" ")
+    if int(settled) >= max(1, int(owed)):
+        return await _outcomes(connection, keys, event)
+    if available == b"0":  # the retention has ended, and nobody came
+        return {NOBODY: DeliveryOutcome.EXPIRED}
+    return None
+
+
+async def _outcomes(connection: Connection, keys: FetchKeys, event: str) -> Outcomes:
+    found: Outcomes = {}
+    cursor = None
+    while cursor != 0:
+        cursor, rows = await connection.ask(
+            "HSCAN", keys.events, cursor or 0, "MATCH", f"{event}|*", "COUNT", _BATCH
+        )
+        for field, value in rows.items():
+            _, subscriber, *rest = field.decode().split("|")
+            status = value.split(b" ", 1)[0].decode() if not rest else ""
+            if status in _OUTCOMES:
+                found[subscriber] = DeliveryOutcome(status)
+    return found
