@@ -22,6 +22,7 @@ from schemas.requests import Request
 
 REPR_DIGEST, CONTENT_DIGEST = "Repr-Digest", "Content-Digest"
 _SIZES = (len(REPR_DIGEST), len(CONTENT_DIGEST))
+_ENDING = "-digest"
 
 
 def demands(
@@ -40,13 +41,14 @@ def demands(
     found: list[Demand] = []
     for head in (first,) if latest is None or latest is first else (first, latest):
         # Nearly every answer ends here, and costs no more than this look.
-        if any(len(name) in _SIZES for name, _ in head.headers):
+        names = [name for name, _ in head.headers if len(name) in _SIZES]
+        if names and any(name[-len(_ENDING) :].lower() == _ENDING for name in names):
             whole = head.status == 200 or not user_range
             found += _sent(request.method, head, whole=whole, alone=latest is first)
     if request.integrity:
         demand = parse_integrity(request.integrity)
         found += [demand] if demand else []
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)) if found else found
 
 
 def by_origin(demand: Demand) -> bool:

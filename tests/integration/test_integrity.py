@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator
 
 import pytest
 
+from broker.blobs import Part
 from broker.manager import BackgroundFetchManager
 from broker.record import BackgroundFetchRecord
 from broker.settings import Settings
@@ -255,6 +257,50 @@ async def test_a_resumed_body_that_its_origin_disowns_begins_again_from_zero(
     assert registration.failure_reason is FailureReason.FETCH_ERROR
     resumed = [seen.headers.get("range") is not None for seen in origin.log]
     assert resumed == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("named", "result"), [(BODY, "success"), (OTHER, "fetch-error")]
+)
+async def test_a_lane_that_leaves_while_it_verifies_leaves_the_proof_to_the_next(
+    manager: BackgroundFetchManager,
+    engine: Engine,
+    origin: Origin,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    named: bytes,
+    result: str,
+) -> None:
+    """Guarantee 7: what is whole but unproved is no blob; nothing is fetched twice."""
+    verifying, left = threading.Event(), threading.Event()
+    origin.add("/a", BODY)
+    request = Request(origin.url("/a"), integrity=sri("sha512", named))
+    registration = await manager.fetch("x", request)
+    first = Engine(settings, reclaiming=False)
+    await first.start()
+
+    def slow(part: Part, algorithm: str) -> bytes:
+        verifying.set()
+        assert left.wait(10)
+        return b""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Part, "digest_in", slow)
+        working = asyncio.create_task(first.perform(SCOPE, registration.uid, "job"))
+        assert await asyncio.to_thread(verifying.wait, 10)
+        await first.drain()
+        await working
+        await first.aclose()
+        left.set()
+    blobs = list((settings.store_directory / "blobs").iterdir())
+    async with asyncio.timeout(20):
+        await engine.perform(SCOPE, registration.uid, "job")
+
+    [record] = await registration.match_all()
+    assert (await record.refresh()).result == result
+    assert blobs == []
+    ranges = [seen.headers.get("range") for seen in origin.log]
+    assert ranges == [None, f"bytes={len(BODY)}-"]
 
 
 async def test_the_digest_of_the_whole_says_nothing_of_a_slice(
