@@ -165,8 +165,8 @@ class LaneHold:
     async def named(self, indexes: Sequence[int]) -> frozenset[str]:
         """Return the parts that Redis names for these records.
 
-        Once the lane has been refused no other part of its own will ever be named: its
-        fence is void.
+        No other part of a refused lane's own will ever be named: its fence is void.
+        Nor will one of a record that the lane no longer reports on.
         """
         if not indexes:
             return frozenset()

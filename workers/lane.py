@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
@@ -178,7 +178,8 @@ class Lane:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("record_raised", index=work.index, exc_info=error)
             work.fail(f"internal error: {type(error).__name__}: {error}")
-        self._ended.append(work)
+        if not work.void:
+            self._ended.append(work)
         self._start()
         if len(self._ended) == 1 or len(self._ended) >= BATCH or not self._running:
             self._wake.set()
@@ -196,18 +197,46 @@ class Lane:
         self._urgent = False
         reports = [work.report() for work in (*ended, *moved)]
         answer = await self._report(reports)
-        if answer.refusal in (None, Refusal.ENDED):
-            for work, report in zip((*ended, *moved), reports, strict=True):
-                stale = report.index in answer.stale
-                work.reported(report, stale=stale)
-                if report.delay is not None and not stale:
-                    self._park(work)
-        else:
+        if answer.refusal not in (None, Refusal.ENDED):
             self._ended = ended  # for _close, which deletes what Redis does not name
-        for task, work in self._running.items():
-            if work.index in answer.stale:
-                task.cancel()
+            return answer
+        lost: list[Work] = []
+        for work, report in zip((*ended, *moved), reports, strict=True):
+            if report.index in answer.stale:
+                lost.append(work)
+                continue
+            work.reported(report)
+            if report.delay is not None:
+                self._park(work)
+        if lost:
+            await self._lose(lost)
         return answer
+
+    async def _lose(self, works: Collection[Work]) -> None:
+        """Give up records that this lane does not hold, and never report on them.
+
+        It may get them again in the same answer, from a Redis that lost its last
+        writes: then as new work, since their state is no longer what it was.
+        """
+        for work in works:
+            work.void = True
+        tasks = [task for task, work in self._running.items() if work in works]
+        await cancel_all(tasks)
+        self._ended = [work for work in self._ended if not work.void]
+        await self._discard(works)
+
+    async def _discard(self, works: Iterable[Work]) -> None:
+        """Delete the parts of void work, but none that Redis names (R3).
+
+        Only Redis can tell: a report may have done its work though its answer was lost,
+        and named a part, even a blob, that another lane has taken over since.
+        """
+        parts = {work.index: name for work in works if (name := work.discard())}
+        if parts:
+            with suppress(Failure, StorageError):  # what is left here, a sweep finds
+                named = await self._hold.named(list(parts))
+                names = set(parts.values()) - named
+                await to_thread.run_sync(self._exchanges.store.delete, names)
 
     def _park(self, work: Work) -> None:
         """Keep a part open for its next attempt, so that it is not read back."""
@@ -288,17 +317,7 @@ class Lane:
     async def _close(self, refusal: Refusal | None) -> None:
         await self._cancel()
         works = (*self._working(), *self._parked.values())
-        parts = {work.index: work.discard() for work in works}
         if refusal is not None:
-            await self._delete_unnamed({i: name for i, name in parts.items() if name})
-
-    async def _delete_unnamed(self, parts: Mapping[int, str]) -> None:
-        """Delete the parts of a lane that is over, but none that Redis names (R3).
-
-        Only Redis can tell: a report may have done its work though its answer was lost,
-        and named a part, even a blob, that another lane has taken over since.
-        """
-        with suppress(Failure, StorageError):  # what is left here, a sweep finds
-            named = await self._hold.named(list(parts))
-            names = set(parts.values()) - named
-            await to_thread.run_sync(self._exchanges.store.delete, names)
+            await self._discard(works)
+        for work in works:
+            work.discard()

@@ -69,6 +69,8 @@ class Work:
         self._counted = claim.stored
         self._named = state.checkpoint.part if state.checkpoint else ""
         self._offered = ""
+        self.void = False
+        """Whether another lane may have the record: nothing is told of it any more."""
         self._told: tuple[int, int] | None = None
         self._told_state: RecordState | None = None
         if parked is not None:
@@ -250,11 +252,8 @@ class Work:
             None if state == self._told_state else state,
         )
 
-    def reported(self, report: RecordReport, *, stale: bool) -> None:
-        """Redis has the report, or refused it because another lane has the record."""
-        if stale:
-            self.discard()
-            return
+    def reported(self, report: RecordReport) -> None:
+        """Redis has the report."""
         self._told = (report.stored, report.uploaded)
         if report.state is not None:
             self._told_state = report.state

@@ -40,7 +40,10 @@ class _Transport:
 
 
 class _Endless:
-    """Sends two bytes, and then nothing."""
+    """Sends two bytes, and the others when it may."""
+
+    def __init__(self) -> None:
+        self.may = asyncio.Event()
 
     async def exchange(self, outgoing: Outgoing, sink: Sink, **_: object) -> None:
         head = ResponseHead(
@@ -48,7 +51,8 @@ class _Endless:
         )
         assert sink.head(head)
         assert sink.write(b"bo")
-        await asyncio.Event().wait()
+        await self.may.wait()
+        assert sink.write(b"dy")
 
 
 class _Deaf(Connection):
@@ -114,6 +118,49 @@ async def test_a_lane_that_is_over_leaves_the_part_that_its_successor_has(
     assert isinstance(opened, Opened)
     [part] = (settings.store_directory / "parts").iterdir()
     assert await successor.named([0]) == {part.name}
+
+
+class _Forgetful(Connection):
+    """Has lost its last writes when the first report comes: the record is free."""
+
+    def __init__(self, url: str, keys: FetchKeys, meanwhile: asyncio.Event) -> None:
+        super().__init__(url)
+        self._keys = keys
+        self._meanwhile = meanwhile
+
+    @override
+    async def run(
+        self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()
+    ) -> Any:
+        if name != "report" or self._meanwhile.is_set():
+            return await super().run(name, keys, arguments)
+        await self.ask("ZREM", self._keys.claims, 0)
+        await self.ask("ZADD", self._keys.pool, 0, 0)
+        answer = await super().run(name, keys, arguments)
+        self._meanwhile.set()
+        for _ in range(10):  # the transfer ends before the answer is heard
+            await asyncio.sleep(0)
+        return answer
+
+
+async def test_a_record_lost_and_got_again_in_one_answer_is_fetched_anew(
+    manager: BackgroundFetchManager, settings: Settings
+) -> None:
+    """R2: what the lane had of it is void, also if its last byte came meanwhile."""
+    registration = await manager.fetch("a", ["https://cdn.example/a"])
+    keys = FetchKeys(SCOPE, registration.uid)
+    store = DirectoryStore.open(settings.store_directory, settings.durability)
+    transport = _Endless()
+    exchanges = Exchanges(cast("Transport", transport), store, settings)
+    forgetful = _Forgetful(manager.connection.url, keys, transport.may)
+
+    refusal = await Lane(forgetful, settings, exchanges, keys).run("job")
+    await forgetful.aclose()
+
+    assert refusal is Refusal.ENDED
+    [record] = await registration.match_all()
+    assert await (await record.response_ready).read() == b"body"
+    assert not list((settings.store_directory / "parts").iterdir())
 
 
 async def test_a_lane_that_is_over_deletes_the_part_that_nobody_has(
