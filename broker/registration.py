@@ -205,8 +205,9 @@ class BackgroundFetchRegistration:
         Returns the outcome of each that is owed it: ``"acked"``, ``"purged"``,
         ``"expired"`` or ``"removed"``. A dead letter is no outcome: it is waited for.
         While nobody has subscribed, this waits for the first one; if the retention
-        ends before, the answer is ``{"": "expired"}`` (R12). Waits for an active fetch
-        to end, too. Survives lost messages and restarts of Redis.
+        ends before, the answer is ``{"": "expired"}`` (R12); with a ``hold``, ``{}``
+        when that has ended. Waits for an active fetch to end, too. Survives lost
+        messages and restarts of Redis.
 
         Raises:
             TimeoutError: that took longer than ``timeout``.

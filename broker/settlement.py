@@ -24,8 +24,8 @@ async def settlement(
         Unreachable: Redis does not answer.
     """
     # First whether the records are readable: retention concludes, then releases.
-    available: bytes | None = await connection.ask(
-        "HGET", keys.fetch, "recordsAvailable"
+    ending: list[bytes | None] = await connection.ask(
+        "HMGET", keys.fetch, "recordsAvailable", "held"
     )
     about: bytes | None = await connection.ask("HGET", keys.events, event)
     if about is None:
@@ -33,9 +33,10 @@ async def settlement(
     _, _, owed, settled, _ = about.split(b" ")
     if int(settled) >= max(1, int(owed)):
         return await _outcomes(connection, keys, event)
-    if available == b"0":  # the retention has ended, and nobody came
-        return {NOBODY: DeliveryOutcome.EXPIRED}
-    return None
+    if ending[0] != b"0":
+        return None
+    # The end of a hold settles what nobody else was owed; else it was the retention.
+    return {} if ending[1] == b"1" else {NOBODY: DeliveryOutcome.EXPIRED}
 
 
 async def _outcomes(connection: Connection, keys: FetchKeys, event: str) -> Outcomes:

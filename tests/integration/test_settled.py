@@ -141,6 +141,23 @@ async def test_at_retention_an_event_that_nobody_wanted_is_reported_expired(
         assert await task == {"": "expired"}
 
 
+async def test_a_fetch_that_only_its_hold_kept_is_settled_by_the_end_of_that(
+    manager: BackgroundFetchManager, settings: Settings
+) -> None:
+    """R12: a hold is a member of the set, and here the only one."""
+    registration = await manager.fetch("x", URL, hold=timedelta(hours=1))
+    await registration.abort()
+    task = asyncio.create_task(registration.settled())
+    assert await is_waiting(task)
+
+    await registration.release()
+    agenda = Agenda(manager.connection, settings)
+    await agenda.look(FetchKeys(SCOPE, registration.uid))
+
+    async with asyncio.timeout(10):
+        assert await task == {}
+
+
 async def test_at_retention_a_subscriber_that_was_never_there_is_reported_expired(
     manager: BackgroundFetchManager, clock: Clock, process: Process
 ) -> None:
