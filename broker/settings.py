@@ -88,6 +88,9 @@ class Settings(BaseSettings):
     max_redelivery_backoff: Seconds = Field(
         timedelta(minutes=5), description="longest wait before a redelivery"
     )
+    max_lifetime: Seconds | None = Field(
+        None, description="how long an event may be handled; none: as long as it takes"
+    )
     handlers: int = Field(100, ge=1, description="events handled at once in a process")
     grace: Seconds = Field(
         timedelta(seconds=30), description="time that a stopping process gives its work"

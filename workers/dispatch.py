@@ -47,12 +47,22 @@ class Dispatcher:
         self._free = asyncio.Semaphore(settings.handlers)
         self._lock = threading.Lock()
         self._held: dict[str, tuple[Begun, Lifetime]] = {}
+        self._clock = asyncio.get_running_loop().time
         self._random = random.Random()
 
     def held(self) -> list[Begun]:
-        """What this process works on now. May be called from any thread."""
+        """What this process works on and may keep. May be called from any thread.
+
+        A loop that is blocked cannot end what is past its cap; not extended any more,
+        it fails when its lease ends (R24).
+        """
+        now = self._clock()
         with self._lock:
-            return [begun for begun, _ in self._held.values()]
+            return [
+                begun
+                for begun, lifetime in self._held.values()
+                if now < lifetime.deadline
+            ]
 
     def lose(self, delivery: str) -> None:
         """Another process has the delivery: its event here is inactive at once."""
@@ -82,13 +92,13 @@ class Dispatcher:
                 log.warning("delivery_interrupted", entry=entry, error=str(error))
 
     async def _handle(self, begun: Begun) -> None:
-        lifetime = Lifetime()
+        lifetime = Lifetime(self._settings.max_lifetime)
         member = begun.delivery.member
         with self._lock:
             self._held[member] = (begun, lifetime)
         self._observer("began", begun)
         try:
-            errors = await self._dispatch(begun, lifetime)
+            errors = await self._capped(begun, lifetime)
             await self._conclude(begun, errors)
         except asyncio.CancelledError:
             lifetime.end()
@@ -101,6 +111,22 @@ class Dispatcher:
         finally:
             with self._lock:
                 self._held.pop(member, None)
+
+    async def _capped(self, begun: Begun, lifetime: Lifetime) -> list[BaseException]:
+        """Dispatch; at the cap the event is inactive and its delivery fails (R24).
+
+        What ignores its cancellation, as a thread does, is not waited for.
+        """
+        most = self._settings.max_lifetime
+        cap = asyncio.timeout_at(lifetime.deadline if most else None)
+        try:
+            async with cap:
+                return await self._dispatch(begun, lifetime)
+        except TimeoutError:
+            if not cap.expired():
+                raise
+        lifetime.end()
+        return [TimeoutError(f"not handled within max_lifetime ({most})")]
 
     async def _dispatch(self, begun: Begun, lifetime: Lifetime) -> list[BaseException]:
         """Call every listener in order; one that raises does not stop the others."""

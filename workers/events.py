@@ -7,8 +7,10 @@ are pending, and it has not timed out (Service Workers § extendable event).
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Awaitable, Iterable, Mapping
+from datetime import timedelta
 
 from broker.registration import BackgroundFetchRegistration
 from schemas.errors import InvalidState
@@ -22,8 +24,11 @@ class Lifetime:
     Made on the event loop; ``extend`` may be called from a listener's thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cap: timedelta | None = None) -> None:
+        """Without a ``cap`` it may last for ever (R24)."""
         self._loop = asyncio.get_running_loop()
+        self.deadline = self._loop.time() + (cap.total_seconds() if cap else math.inf)
+        """When it ends at the latest, by the event loop's clock."""
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
         self._pending = 0

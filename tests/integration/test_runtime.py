@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 
@@ -291,6 +292,88 @@ async def test_a_listener_that_blocks_the_event_loop_keeps_its_delivery(
 
     assert acked == ("acked", "backgroundfetchabort", 1)
     assert handled == [1]
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_at_its_cap_an_event_ends_and_its_delivery_fails_once(
+    manager: BackgroundFetchManager,
+    settings: Settings,
+    sw: ServiceWorker,
+    is_async: bool,
+) -> None:
+    """R24: inactive, cancelled, counted as one failure, and delivered again."""
+    capped = settings.model_copy(update={"max_lifetime": timedelta(milliseconds=200)})
+    events: list[BackgroundFetchEvent] = []
+    cancelled, released = asyncio.Event(), threading.Event()
+
+    async def wait(event: BackgroundFetchEvent) -> None:
+        events.append(event)
+        try:
+            if event.attempt == 1:
+                await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def wait_in_thread(event: BackgroundFetchEvent) -> None:
+        events.append(event)
+        if event.attempt == 1:
+            released.wait()
+
+    sw.add_event_listener("backgroundfetchabort", wait if is_async else wait_in_thread)
+    async with running(sw, capped) as outcomes:
+        await (await manager.fetch("x", URL)).abort()
+        failed = await outcomes.until("failed")
+        with pytest.raises(InvalidState, match="no longer active"):
+            events[0].wait_until(asyncio.sleep(0))
+        acked = await outcomes.until("acked")
+        released.set()
+
+    assert (failed[2], acked[2]) == (1, 2)
+    assert cancelled.is_set() == is_async
+    assert len(events) == 2
+
+
+async def test_past_its_cap_a_blocked_event_loop_loses_its_delivery(
+    manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
+) -> None:
+    """R24: its lease is not extended any more, and another process has it."""
+    quick = settings.model_copy(
+        update={
+            "lease": timedelta(seconds=1),
+            "max_lifetime": timedelta(milliseconds=100),
+        }
+    )
+    blocked, handled = threading.Event(), threading.Event()
+
+    @sw.on("backgroundfetchabort")
+    async def block(event: BackgroundFetchEvent) -> None:
+        blocked.set()
+        handled.wait(timeout=10)  # the loop is blocked on purpose
+
+    other = ServiceWorker(SCOPE)
+    attempts: list[int] = []
+
+    @other.on("backgroundfetchabort")
+    async def handle(event: BackgroundFetchEvent) -> None:
+        attempts.append(event.attempt)
+        handled.set()
+
+    def second_process() -> None:
+        blocked.wait()
+        asyncio.run(_serve_until(other, quick, stop))
+
+    stop = threading.Event()
+    async with running(sw, quick) as outcomes:
+        thread = threading.Thread(target=second_process)
+        thread.start()
+        await (await manager.fetch("x", URL)).abort()
+        await outcomes.until("began")
+        await asyncio.to_thread(handled.wait)
+        stop.set()
+        await asyncio.to_thread(thread.join)
+
+    assert attempts == [2]
 
 
 async def _serve_until(
