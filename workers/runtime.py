@@ -16,6 +16,7 @@ import structlog
 
 from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
+from broker.signals import on_first_signal
 from broker.stream import Begun, Subscription
 from broker.tasks import cancel_all
 from schemas.errors import Failure
@@ -150,20 +151,10 @@ def run(runtime: Runtime) -> None:
     """Run a process of a subscriber until TERM or INT; a second one ends it at once."""
 
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(name, _stop, runtime)
+        on_first_signal((signal.SIGTERM, signal.SIGINT), lambda _: runtime.stop())
         await runtime.run()
 
     asyncio.run(main())
-
-
-def _stop(runtime: Runtime) -> None:
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.remove_signal_handler(name)
-        signal.signal(name, signal.SIG_DFL)
-    runtime.stop()
 
 
 def _on_loop(dispatcher: Dispatcher) -> Callable[[str], object]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.cli.exits import Interrupted
+from broker.signals import on_first_signal
 from broker.tasks import cancel_all
 from schemas.errors import ConfigError, InvalidName
 from schemas.names import check_scope
@@ -32,19 +33,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _interruptible(work: Coroutine[Any, Any, T]) -> T:
-    loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
     heard: list[int] = []
 
     def cancel(number: signal.Signals) -> None:
-        for each in _SIGNALS:  # a second signal ends the process at once
-            loop.remove_signal_handler(each)
         heard.append(number)
         task.cancel()
 
-    for each in _SIGNALS:
-        loop.add_signal_handler(each, cancel, each)
+    on_first_signal(_SIGNALS, cancel)
     try:
         return await work
     except asyncio.CancelledError:

@@ -51,7 +51,9 @@ def load_target(target: str, app_dir: Path | None = None) -> ServiceWorker:
 def _import(name: str, directory: Path) -> ModuleType:
     root = name.partition(".")[0]
     own = Path(siblings.__file__).parent.parent / root
-    if root in siblings.NAMES and directory / root != own:
+    theirs = (directory / root, directory / f"{root}.py")
+    clash = root in siblings.NAMES and own not in theirs
+    if clash and any(path.exists() for path in theirs):
         raise ConfigError(
             f"module {name!r} would be background-fetch's own package in {own}: "
             "give yours another name"
