@@ -34,6 +34,7 @@ usage: python3 run.py COMMAND [ARGUMENT...]
   test [--all] [ARG..]  the tests; --all: a missing optional program is an error
   check                 formatting, lint, types, direction of imports
   bench NAME [ARG..]    a benchmark
+  torture NAME [ARG..]  faults at random moments, for thousands of rounds
   ...                   every other command is bgfetch's own; 'help' lists them
 
 The virtual environment is .venv beside this file, or where BGFETCH_VENV says.
@@ -81,6 +82,8 @@ def carry_out(environment: "Environment", command: str, *rest: str) -> int:
         become([python, "-m", "pytest", *options, *chosen], ROOT)
     elif command == "bench":
         become([python, "-m", "tests.benchmarks", *rest], ROOT)
+    elif command == "torture":
+        become([python, "-m", "tests.torture", *rest], ROOT)
     own = "--help" if command == "help" else command
     return become([python, environment.script("bgfetch"), own, *rest], os.curdir)
 

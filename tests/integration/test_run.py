@@ -213,6 +213,11 @@ def test_of_two_starts_at_once_one_installs(checkout: Checkout, tmp_path: Path) 
             "",
             ["-m", "tests.benchmarks", "small", "--json"],
         ),
+        (
+            ["torture", "resume", "--rounds", "9"],
+            "",
+            ["-m", "tests.torture", "resume", "--rounds", "9"],
+        ),
     ],
 )
 def test_the_projects_own_commands_run_at_its_root(

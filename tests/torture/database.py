@@ -1,0 +1,74 @@
+"""The Redis of a torture: killed, started again, and made to forget."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import anyio.to_thread
+import redis
+
+from broker.embedded import EmbeddedServer
+from schemas.errors import StartError
+
+_LOG = "appendonlydir/appendonly.aof.1.incr.aof"
+
+
+class Database:
+    """One server and its append-only file, from which each start reads."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._server = self._start()
+        self._kept = 0
+        self.whole = asyncio.Lock()
+        """Held while the server is away, and by whoever must not meet that."""
+        self.crashes = 0
+
+    @property
+    def url(self) -> str:
+        """Its address, the same after each start."""
+        return self._server.url
+
+    @property
+    def socket(self) -> Path:
+        """Its socket."""
+        return self._directory / "server.sock"
+
+    def keep(self) -> None:
+        """Never forget what was written until now."""
+        self._kept = max(self._kept, self._length())
+
+    async def crash(self, lost: int = 0) -> None:
+        """Kill the server and start it again, without its last ``lost`` bytes."""
+        async with self.whole:
+            os.kill(self._server.pid, signal.SIGKILL)
+            await anyio.to_thread.run_sync(self._server.stop)
+            length = self._length()
+            os.truncate(self._log(), max(self._kept, length - lost) if lost else length)
+            self._server = await anyio.to_thread.run_sync(self._start)
+            self.crashes += 1
+
+    def close(self) -> None:
+        """End it."""
+        self._server.stop()
+
+    def _start(self) -> EmbeddedServer:
+        server = EmbeddedServer.start(self._directory, die_with_parent=True)
+        with redis.Redis.from_url(server.url) as client:
+            # Written at once, if not to the medium: what crash() keeps is kept.
+            client.config_set("appendfsync", "no")
+            # One file for good, so that a place in it stays one.
+            client.config_set("auto-aof-rewrite-percentage", 0)
+        return server
+
+    def _log(self) -> Path:
+        path = self._directory / _LOG
+        if not path.exists():
+            raise StartError(f"no append-only file at {path}")
+        return path
+
+    def _length(self) -> int:
+        return self._log().stat().st_size

@@ -1,0 +1,78 @@
+"""A process that forks workers: one that is killed is replaced within milliseconds.
+
+It has imported all that a worker needs and has no thread, so that a fork is safe. It
+obeys lines on stdin: ``start {variables}`` answers with a process id, ``ended PID``
+with an exit code, or nothing while the process runs. Everybody here leaves when the
+pipe whose number is the argument closes, which happens even if its owner is killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+
+import structlog
+
+from broker.settings import Settings
+from schemas.errors import Unreachable
+from workers.engine import Engine
+from workers.worker import run_worker
+
+
+def main(leash: int) -> None:
+    """Fork workers on request until stdin closes."""
+    for line in sys.stdin:
+        word, _, rest = line.partition(" ")
+        answer = _start(json.loads(rest), leash) if word == "start" else _ended(rest)
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+def _start(variables: dict[str, str], leash: int) -> int:
+    process = os.fork()
+    if not process:
+        code = 70
+        try:
+            code = _work(variables, leash)
+        finally:
+            os._exit(code)
+    return process
+
+
+def _ended(process: str) -> str:
+    # A process that nobody has waited for keeps its id: no other can get its signals.
+    try:
+        found, status = os.waitpid(int(process), os.WNOHANG)
+    except ChildProcessError:
+        return "told before"
+    return str(os.waitstatus_to_exitcode(status)) if found else ""
+
+
+def _work(variables: dict[str, str], leash: int) -> int:
+    def leave() -> None:
+        os.read(leash, 1)
+        os._exit(0)
+
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    os.environ.update(variables)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    threading.Thread(target=leave, daemon=True).start()
+    settings = Settings.load()
+    while True:
+        try:
+            return run_worker(
+                settings.found_redis(),
+                lambda: Engine(settings),
+                concurrency=settings.concurrency,
+                grace=settings.grace,
+            )
+        except Unreachable:  # a start without Redis fails, and is repeated
+            time.sleep(0.1)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
