@@ -79,7 +79,7 @@ class BackgroundFetchManager:
         self._scope = scope
         self._base_url = base_url
         self._keys = ScopeKeys(scope)
-        self._queue = JobQueue(connection.url)
+        self.queue = JobQueue(connection.url)
         self._watcher = Watcher(
             connection, self._keys.progress, self._update, self._resynchronise
         )
@@ -96,7 +96,7 @@ class BackgroundFetchManager:
     async def aclose(self) -> None:
         """Stop updates; registrations keep their last values."""
         await self._watcher.aclose()
-        await self._queue.aclose()
+        await self.queue.aclose()
 
     async def watching(self) -> None:
         """Return once published states reach this manager's registrations."""
@@ -215,7 +215,7 @@ class BackgroundFetchManager:
     ) -> None:
         # The fetch is registered; a job lost here is found missing by a reclaimer (R1).
         try:
-            await self._queue.enqueue(
+            await self.queue.enqueue(
                 [
                     LaneJob(
                         job, state.scope, state.uid, state.id, state.records, priority

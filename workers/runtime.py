@@ -14,15 +14,18 @@ from datetime import timedelta
 
 import structlog
 
+from broker.agenda import Agenda
+from broker.blobs import DirectoryStore
 from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
 from broker.signals import on_first_signal
 from broker.stream import Begun, Subscription
 from broker.tasks import cancel_all
-from schemas.errors import Failure
+from schemas.errors import Failure, StorageError
 from workers.dispatch import Dispatcher, Observer
 from workers.housekeeping import Housekeeping
 from workers.keeper import Keeper
+from workers.reclaim import Reclaimer
 from workers.service_worker import ServiceWorker
 
 log = structlog.get_logger()
@@ -91,6 +94,12 @@ class Runtime:
             lost=_on_loop(dispatcher),
         )
         housekeeping = Housekeeping(manager, subscription, self._settings)
+        reclaimer = Reclaimer(
+            Agenda(manager.connection, self._settings),
+            manager.queue,
+            _store(manager),
+            self._settings,
+        )
         keeper.start()
         log.info("subscribed", scope=self._worker.scope, subscriber=self._worker.name)
         background = [
@@ -98,6 +107,7 @@ class Runtime:
             asyncio.create_task(
                 housekeeping.run(lambda rows: self._admit(dispatcher, rows))
             ),
+            asyncio.create_task(reclaimer.run()),
         ]
         try:
             await self._stopping.wait()
@@ -161,6 +171,14 @@ def _on_loop(dispatcher: Dispatcher) -> Callable[[str], object]:
     """``dispatcher.lose`` for the keeper's thread."""
     loop = asyncio.get_running_loop()
     return lambda delivery: loop.call_soon_threadsafe(dispatcher.lose, delivery)
+
+
+def _store(manager: BackgroundFetchManager) -> DirectoryStore | None:
+    """The blob store, for a subscriber that shares it with the workers."""
+    try:
+        return manager.reader.store
+    except StorageError:
+        return None
 
 
 def _ignore(outcome: str, begun: Begun) -> None:
