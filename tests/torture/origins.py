@@ -19,6 +19,8 @@ from workers.demo.origin import Origin
 
 _PATIENCE = 10.0  # s until nginx answers, and until it has ended
 _APART = 90  # s between the mtimes of two versions
+# nginx ends with its starter, even if that is killed: then stdin closes.
+_LEASHED = '"$1" -p "$2" -c nginx.conf & read -r _; kill $!; wait'
 _CONFIGURATION = """\
 daemon off;
 master_process off;
@@ -143,21 +145,18 @@ def nginx_at(program: str, directory: Path) -> Iterator[Nginx]:
         port = free.getsockname()[1]
     (directory / "nginx.conf").write_text(_CONFIGURATION.format(port=port))
     process = subprocess.Popen(
-        [program, "-p", str(directory), "-c", "nginx.conf"],
-        stdin=subprocess.DEVNULL,
+        ["sh", "-c", _LEASHED, "nginx", program, str(directory)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    assert process.stdin is not None
     try:
         _await(process, port)
         yield Nginx(f"http://127.0.0.1:{port}", directory / "files")
     finally:
-        process.terminate()
-        try:
-            process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.stdin.close()
+        process.wait(_PATIENCE)
 
 
 def _await(process: subprocess.Popen[bytes], port: int) -> None:

@@ -53,7 +53,6 @@ _WORKER = {
     # The origins' faults must not use up the attempts: a result is always due.
     "BGFETCH_MAX_ATTEMPTS": "1000",
     "BGFETCH_STALL_TIMEOUT": "5",
-    "BGFETCH_RELEASE_GRACE": "0.5",
     "BGFETCH_GRACE": "5",
 }
 

@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
@@ -123,7 +122,6 @@ class Rounds:
             registration = await self._site.manager.fetch(
                 f"round-{plan.number}",
                 [shelf.url for shelf in shelves],
-                hold=timedelta(hours=1),
             )
             self._site.database.keep()
         return registration
@@ -204,8 +202,8 @@ class Rounds:
             async with asyncio.timeout(_PATIENCE):
                 await self._compare(ended)
                 async with self._site.database.whole:
-                    await ended.registration.release()
                     self._site.database.keep()
+                    await self._site.judge.delete(ended.keys, len(ended.shelves))
         except TimeoutError:
             self._wrong(number, f"stuck again: {await self._describe(ended.keys)}")
         for shelf in ended.shelves:
