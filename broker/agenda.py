@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from broker.connection import Connection
 from broker.deliveries import DeliveryName, conclude
+from broker.departures import departing, settle_departed
 from broker.keys import AGENDA, RECLAIM, FetchKeys, ScopeKeys
 from broker.queue import LaneJob, queue_key
 from broker.registration import context
@@ -122,6 +123,11 @@ class Agenda:
             await conclude(
                 self._connection, self._settings, delivery, DeliveryOutcome.EXPIRED
             )
+
+    async def settle_departures(self) -> None:
+        """Finish what removals of subscribers left undone (R25)."""
+        for scope, name in await departing(self._connection):
+            await settle_departed(self._connection, self._settings, scope, name)
 
     async def parts(self, keys: FetchKeys) -> dict[str, set[str]]:
         """Return the part files of a fetch's records, by store."""

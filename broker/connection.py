@@ -18,6 +18,7 @@ from redis.exceptions import (
 from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
+    ResponseError,
 )
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
@@ -42,7 +43,8 @@ def told_apart(url: str) -> Iterator[None]:
     """Turn the client's errors into ours.
 
     Raises:
-        Unreachable: the server does not answer, or refuses writes for now.
+        Unreachable: the server does not answer, refuses writes for now, or has lost
+            the group that is read (R9).
         QuotaExceeded: the server is at its ``maxmemory``.
     """
     try:
@@ -51,6 +53,10 @@ def told_apart(url: str) -> Iterator[None]:
         raise QuotaExceeded(f"Redis at {masked(url)} is at its maxmemory") from error
     except ReadOnlyError as error:
         raise Unreachable(f"Redis at {masked(url)} is a read-only replica") from error
+    except ResponseError as error:
+        if not str(error).startswith("NOGROUP"):
+            raise
+        raise Unreachable(f"Redis at {masked(url)} lost a group: {error}") from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise Unreachable(f"no Redis at {masked(url)}: {error}") from error
 

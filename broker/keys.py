@@ -12,6 +12,7 @@ PREFIX = "bgfetch:"
 SCOPES = PREFIX + "scopes"  # SET of scope names
 AGENDA = PREFIX + "agenda"  # ZSET member -> ms at which a reclaimer looks at the fetch
 RECLAIM = PREFIX + "reclaim"  # HASH time, run_id, grace_until of take-over passes (R15)
+LEAVING = PREFIX + "leaving"  # SET <scope>/<subscriber>: removed, deliveries still open
 STORES = PREFIX + "stores"  # HASH store id -> where it was last opened (R4)
 ABORTS = PREFIX + "aborts"  # channel: uid of a fetch that ended under its lanes
 
@@ -205,3 +206,12 @@ class SubscriberKeys:
     def copies(self) -> str:
         """ZSET delivery -> ms when the dead letter of an expired one is forgotten."""
         return self._prefix + "copies"
+
+    @property
+    def member(self) -> str:
+        """The name of this subscriber in structures that span scopes."""
+        return f"{self.scope}/{self.name}"
+
+    def all(self) -> tuple[str, ...]:
+        """Every key of this subscriber."""
+        return (self.due, self.leases, self.consumers, self.dead, self.copies)

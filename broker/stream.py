@@ -15,8 +15,9 @@ from redis.asyncio import Redis
 
 from broker.connection import Connection
 from broker.deliveries import DeliveryName
-from broker.keys import SCOPES, FetchKeys, ScopeKeys
+from broker.keys import LEAVING, SCOPES, FetchKeys, ScopeKeys
 from broker.settings import Settings, milliseconds
+from schemas.errors import InvalidState
 from schemas.events import DeadLetter, EventMessage, LetterState
 from schemas.fetches import FetchState
 
@@ -92,13 +93,18 @@ class Subscription:
         self._keys = self._scope.subscriber(subscriber)
         self._reader: Redis = connection.blocking_client()
 
-    async def join(self) -> None:
+    async def join(self, *, again: bool = False) -> None:
         """Make sure that the subscriber and its group exist, and this consumer lives.
 
         The first subscriber of a scope adopts the events that waited for one (R12).
+        ``again`` says that this process had joined before.
+
+        Raises:
+            InvalidState: the subscriber was removed since this process joined, or is
+                being removed now.
         """
         scope = self._scope
-        await self._connection.run(
+        joined = await self._connection.run(
             "join",
             [
                 scope.scope_hash,
@@ -106,14 +112,22 @@ class Subscription:
                 scope.events,
                 SCOPES,
                 self._keys.consumers,
+                LEAVING,
             ],
             [
                 self.scope,
                 self.subscriber,
                 self.consumer,
                 milliseconds(self._settings.lease),
+                int(again),
+                self._keys.member,
             ],
         )
+        if joined < 1:
+            how = "was removed" if joined == 0 else "is being removed: try again"
+            raise InvalidState(
+                f"subscriber {self.subscriber!r} of scope {self.scope!r} {how}"
+            )
 
     async def read(self, count: int, block: timedelta) -> list[tuple[str, bytes]]:
         """Wait for new entries: entry id and message. Empty after ``block``."""

@@ -54,6 +54,7 @@ class Reclaimer:
         await self._agenda.grace(self._settings.lease)
         for keys in await self._agenda.due():
             await self.look(keys)
+        await self._agenda.settle_departures()
 
     async def look(self, keys: FetchKeys) -> None:
         """Look at one fetch now, and do what that asks for.

@@ -21,7 +21,7 @@ from broker.settings import Settings
 from broker.signals import on_first_signal
 from broker.stream import Begun, Subscription
 from broker.tasks import cancel_all
-from schemas.errors import Failure, StorageError
+from schemas.errors import Failure, InvalidState, StorageError
 from workers.dispatch import Dispatcher, Observer
 from workers.housekeeping import Housekeeping
 from workers.keeper import Keeper
@@ -121,7 +121,7 @@ class Runtime:
         while True:
             try:
                 if answer_lost:
-                    await subscription.join()
+                    await subscription.join(again=True)
                     self._admit(dispatcher, await subscription.pending())
                     answer_lost = False
                 free = await self._free()
@@ -131,6 +131,10 @@ class Runtime:
                 log.warning("subscriber_waits_for_redis", error=str(error))
                 answer_lost = True
                 await asyncio.sleep(1)
+            except InvalidState as error:  # somebody removed the subscriber (R21)
+                log.error("subscriber_removed", error=str(error))
+                self.stop()
+                return
 
     async def _free(self) -> int:
         """Wait until another delivery can be handled; return how many can.

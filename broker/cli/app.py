@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import act, dead, doctor, fetch, show
+from broker.cli import act, dead, doctor, fetch, show, subscribers
 from broker.cli.exits import (
     EPILOG,
     ChildEnded,
@@ -47,6 +47,8 @@ def command_line() -> typer.Typer:
     app.command()(act.abort)
     app.command()(act.click)
     app.add_typer(dead.command_line(), name="dead")
+    app.command()(subscribers.subscribers)
+    app.command()(subscribers.unsubscribe)
     app.command()(doctor.doctor)
     return app
 

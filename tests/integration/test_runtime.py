@@ -15,9 +15,10 @@ from broker.keys import ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
 from broker.stream import Begun
+from broker.subscribers import Subscribers
 from schemas.errors import InvalidAccess, InvalidState, InvalidURL
 from schemas.events import WindowMessage
-from tests.integration.clock import SCOPE
+from tests.integration.clock import SCOPE, Clock
 from workers.events import (
     BackgroundFetchEvent,
     BackgroundFetchUpdateUIEvent,
@@ -426,3 +427,39 @@ async def test_an_unreadable_event_is_put_aside_and_stops_nobody(
 
     dead = ScopeKeys(SCOPE).subscriber("default").dead
     assert await manager.connection.ask("HLEN", dead) == 1
+
+
+async def test_a_group_that_is_lost_under_a_process_is_made_again(
+    manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
+) -> None:
+    """R9: as after a Redis that came back without its newest writes."""
+    sw.add_event_listener("backgroundfetchabort", lambda event: None)
+    async with running(sw, settings) as outcomes:
+        await (await manager.fetch("x", URL)).abort()
+        await outcomes.until("acked")
+
+        await manager.connection.ask(
+            "XGROUP", "DESTROY", ScopeKeys(SCOPE).events, "default"
+        )
+        await (await manager.fetch("y", URL)).abort()
+
+        assert (await outcomes.until("acked"))[2] == 1
+
+
+async def test_a_process_whose_subscriber_was_removed_ends(
+    manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker, clock: Clock
+) -> None:
+    """R21: it was stopped for longer than its lease, say."""
+    sw.add_event_listener("backgroundfetchabort", lambda event: None)
+    outcomes = Outcomes()
+    runtime = Runtime(sw, settings, observer=outcomes.observe)
+    task = asyncio.create_task(runtime.run())
+    await (await manager.fetch("x", URL)).abort()
+    await outcomes.until("acked")
+    await clock.age_deliveries(sw.name, settings.lease)
+
+    removed = await Subscribers(manager.connection, settings, SCOPE).remove(sw.name)
+
+    assert removed
+    async with asyncio.timeout(15):
+        await task

@@ -1,0 +1,149 @@
+"""The subscribers of a scope: how each is getting on; removing one (R11, R21)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+from broker.connection import Connection
+from broker.departures import settle_departed
+from broker.keys import LEAVING, ScopeKeys
+from broker.settings import Settings
+from schemas.errors import InvalidState
+
+NOBODY = b"-"
+"""The consumer that owns deliveries which wait for their time (R20)."""
+COUNTED = 10_000
+"""The largest lag that is counted where Redis does not know it."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriberLook:
+    """How a subscriber stands, at one moment."""
+
+    name: str
+    processes: int
+    """Processes that live: that have extended their place within a lease."""
+    lag: int
+    """Events that no process of it has read yet."""
+    pending: int
+    """Deliveries that a process has, begun or about to."""
+    waiting: int
+    """Deliveries that failed, or were handed back, and wait for their time."""
+    dead: int
+    """Dead letters that wait to be replayed or purged."""
+    oldest: timedelta | None
+    """Age of the oldest event among those that lag, are pending or wait."""
+
+
+class Subscribers:
+    """The subscribers of one scope."""
+
+    def __init__(self, connection: Connection, settings: Settings, scope: str) -> None:
+        self.scope = scope
+        self._connection = connection
+        self._settings = settings
+        self._keys = ScopeKeys(scope)
+
+    async def names(self) -> list[str]:
+        """Return the names of all subscribers, in order.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        members: dict[bytes, bytes] = await self._connection.ask(
+            "HGETALL", self._keys.subscribers
+        )
+        return sorted(
+            name.decode() for name, value in members.items() if value.endswith(b" -")
+        )
+
+    async def look(self) -> list[SubscriberLook]:
+        """Return how each subscriber stands, by name.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        names = await self.names()
+        if not names:
+            return []
+        async with self._connection.answering():
+            rows = await self._connection.redis.xinfo_groups(self._keys.events)
+        groups = {row["name"].decode(): row for row in rows}
+        return [await self._look(name, groups.get(name, {})) for name in names]
+
+    async def _look(self, name: str, group: dict[str, object]) -> SubscriberLook:
+        keys, ask = self._keys.subscriber(name), self._connection.ask
+        read = group.get("last-delivered-id", b"0-0")
+        assert isinstance(read, bytes)
+        lag = group.get("lag")
+        count = 1 if isinstance(lag, int) else COUNTED
+        now, unread = await asyncio.gather(
+            self._connection.now(), self._unread(read.decode(), count)
+        )
+        processes, waiting, letters, copies = await asyncio.gather(
+            ask("ZCOUNT", keys.consumers, f"({now}", "+inf"),
+            ask("ZCARD", keys.due),
+            ask("HLEN", keys.dead),
+            ask("ZCARD", keys.copies),
+        )
+        pending, ages = 0, unread[:1]
+        if group:
+            async with self._connection.answering():
+                owned = await self._connection.redis.xpending(self._keys.events, name)
+            pending = sum(
+                row["pending"] for row in owned["consumers"] if row["name"] != NOBODY
+            )
+            ages = ages + ([owned["min"]] if owned["min"] else [])
+        born = min((int(entry.split(b"-")[0]) for entry in ages), default=None)
+        return SubscriberLook(
+            name,
+            processes,
+            lag if isinstance(lag, int) else len(unread),
+            pending,
+            waiting,
+            letters - copies,
+            None if born is None else timedelta(milliseconds=max(0, now - born)),
+        )
+
+    async def _unread(self, last: str, most: int) -> list[bytes]:
+        """Entries after ``last``: Redis loses count when entries are deleted."""
+        found: list[bytes] = []
+        start = f"({last}"
+        while len(found) < most:
+            rows = await self._connection.ask(
+                "XRANGE", self._keys.events, start, "+", "COUNT", min(most, 500)
+            )
+            if not rows:
+                break
+            found += [entry for entry, _ in rows]
+            start = f"({found[-1].decode()}"
+        return found
+
+    async def remove(self, name: str) -> bool:
+        """Take a subscriber out of the scope's set; False if there is no such.
+
+        Later events are not owed to it. What it was owed is settled as ``removed``,
+        its dead letters too, so that records are released. A call that is interrupted
+        is finished by any worker, or by repeating it.
+
+        Raises:
+            InvalidState: a process of it lives, or did within the last lease.
+            Unreachable: Redis does not answer.
+        """
+        keys, mine = self._keys, self._keys.subscriber(name)
+        verdict: bytes = await self._connection.run(
+            "remove",
+            [keys.scope_hash, keys.subscribers, keys.events, mine.consumers, LEAVING],
+            [name, mine.member],
+        )
+        if verdict == b"alive":
+            raise InvalidState(
+                f"subscriber {name!r} of scope {self.scope!r} has live processes: stop "
+                "them; a killed one counts until its lease is over"
+            )
+        if verdict == b"unknown":
+            return False
+        await settle_departed(self._connection, self._settings, self.scope, name)
+        return True

@@ -1,0 +1,96 @@
+"""``bgfetch subscribers`` and ``unsubscribe``, on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from broker.cli.app import command_line, run
+from broker.manager import connect
+from broker.settings import Settings
+from broker.stream import Subscription
+from tests.integration.clock import SCOPE, Clock
+
+Bgfetch = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def bgfetch(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Bgfetch:
+    """Return a function that runs one command in this process."""
+    monkeypatch.setenv("BGFETCH_REDIS_URL", settings.redis_url or "")
+    monkeypatch.setenv("BGFETCH_SCOPE", SCOPE)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    for name in ("FORCE_COLOR", "NO_COLOR", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run(command_line(), ["never", "started"], arguments)
+        return (code, *capsys.readouterr())
+
+    return call
+
+
+async def subscribe(settings: Settings, *, then_die: bool = False) -> None:
+    """Join as 'mailer', publish an event that nobody reads, and maybe die."""
+    async with connect(scope=SCOPE, settings=settings) as manager:
+        sub = Subscription(manager.connection, settings, SCOPE, "mailer")
+        await sub.join()
+        await sub.aclose()
+        await (await manager.fetch("x", "https://cdn.example/1")).abort()
+        if then_die:
+            await Clock(manager).age_deliveries("mailer", timedelta(hours=1))
+
+
+def test_subscribers_are_listed(bgfetch: Bgfetch, settings: Settings) -> None:
+    _, before, _ = bgfetch("subscribers", "--json")
+    asyncio.run(subscribe(settings))
+
+    code, line, _ = bgfetch("subscribers")
+    _, rows, _ = bgfetch("subscribers", "--json", "--scope", SCOPE)
+
+    [row] = json.loads(rows)
+    assert json.loads(before) == []
+    assert code == 0
+    assert line.startswith("mailer\t1\t1\t0\t0\t0\t")
+    assert row.pop("oldestSeconds") > 0
+    assert row == {
+        "subscriber": "mailer",
+        "processes": 1,
+        "lag": 1,
+        "pending": 0,
+        "waiting": 0,
+        "dead": 0,
+    }
+
+
+def test_a_subscriber_is_removed_once_its_processes_have_ended(
+    bgfetch: Bgfetch, settings: Settings
+) -> None:
+    asyncio.run(subscribe(settings))
+    alive, _, told = bgfetch("unsubscribe", SCOPE, "mailer", "--yes")
+    asyncio.run(subscribe(settings, then_die=True))
+
+    unasked, _, refused = bgfetch("unsubscribe", SCOPE, "mailer")
+    code, out, _ = bgfetch("unsubscribe", SCOPE, "mailer", "--yes", "--json")
+    again, _, none = bgfetch("unsubscribe", SCOPE, "mailer", "--yes")
+    _, left, _ = bgfetch("subscribers", "--json")
+
+    assert alive == 1
+    assert "has live processes" in told
+    assert unasked == 2
+    assert "--yes" in refused
+    assert code == 0
+    assert json.loads(out) == {"scope": SCOPE, "subscriber": "mailer", "removed": True}
+    assert again == 1
+    assert "no subscriber 'mailer'" in none
+    assert json.loads(left) == []
