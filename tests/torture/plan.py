@@ -40,7 +40,7 @@ class Act(StrEnum):
     CRASH = "crash"
     """SIGKILL for Redis, which starts again with all that it had acknowledged."""
     FORGET = "forget"
-    """The same, and the last writes are lost, acknowledged or not."""
+    """The same, and the last scripts' writes are lost, acknowledged or not."""
 
 
 _WEIGHTS = {
