@@ -117,12 +117,18 @@ class Agenda:
             _names(keys.scope, overdue[0] if overdue else []),
         )
 
-    async def expire(self, deliveries: Iterable[DeliveryName]) -> None:
-        """Settle deliveries as expired; a dead letter of each is kept (R9)."""
-        for delivery in deliveries:
-            await conclude(
-                self._connection, self._settings, delivery, DeliveryOutcome.EXPIRED
-            )
+    async def expire(self, deliveries: Iterable[DeliveryName]) -> int:
+        """Settle deliveries as expired, each with a copy for people (R9).
+
+        Returns how many are so settled.
+        """
+        expired = DeliveryOutcome.EXPIRED
+        return sum(
+            [
+                await conclude(self._connection, self._settings, delivery, expired)
+                for delivery in deliveries
+            ]
+        )
 
     async def settle_departures(self) -> None:
         """Finish what removals of subscribers left undone (R25)."""

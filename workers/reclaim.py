@@ -64,8 +64,10 @@ class Reclaimer:
         """
         look = await self._agenda.look(keys)
         while look.verdict is Verdict.EXPIRE:
-            log.warning("deliveries_expired", uid=keys.uid, count=len(look.overdue))
-            await self._agenda.expire(look.overdue)
+            count = await self._agenda.expire(look.overdue)
+            log.warning("deliveries_expired", uid=keys.uid, count=count)
+            if not count:
+                return  # others were faster; the agenda asks again
             look = await self._agenda.look(keys)
         if look.dead_jobs:
             log.info("lane_replaced", uid=keys.uid, jobs=look.dead_jobs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -12,10 +13,12 @@ from broker.agenda import Agenda, Verdict
 from broker.dead_letters import DeadLetters, LetterFilter
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
+from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.stream import Begun, Delivery, Nack, Refused, Subscription
 from schemas.events import DeadLetter, EventMessage
 from tests.integration.clock import SCOPE, Clock
+from workers.reclaim import Reclaimer
 
 NOW = timedelta(milliseconds=1)
 HOUR = timedelta(hours=1)
@@ -370,3 +373,39 @@ async def test_copies_of_expired_deliveries_are_kept_for_one_more_retention(
 
     assert before == ["x"]
     assert [letter.id for letter in await letters.find()] == ["y"]
+
+
+async def test_the_reclaimer_expires_before_it_releases_and_forgets(
+    manager: BackgroundFetchManager,
+    process: Process,
+    letters: DeadLetters,
+    clock: Clock,
+    settings: Settings,
+) -> None:
+    """R9: more deliveries than one look names, then the fetch goes with its keys."""
+    names = [f"s{number}" for number in range(120)]
+    for name in names:
+        await process(name)
+    registration = await manager.fetch("x", URL)
+    await registration.abort()
+    keys = FetchKeys(SCOPE, registration.uid)
+    hasty = settings.model_copy(update={"release_grace": timedelta(0)})
+    queue = JobQueue(manager.connection.url)
+    reclaimer = Reclaimer(Agenda(manager.connection, hasty), queue, None, hasty)
+
+    await clock.age_settlement(keys, settings.retention)
+    outcomes = asyncio.create_task(registration.settled(timedelta(seconds=20)))
+    await reclaimer.look(keys)
+    settled = await outcomes
+    for _ in range(3):
+        await reclaimer.look(keys)
+    await queue.aclose()
+
+    assert settled == dict.fromkeys(names, "expired")
+    assert await manager.connection.ask("EXISTS", *keys.all()) == 0
+    assert await manager.connection.ask("XLEN", ScopeKeys(SCOPE).events) == 0
+    found = await letters.find()
+    assert sorted(letter.subscriber for letter in found) == sorted(names)
+    assert all(letter.id == "x" for letter in found)
+    assert [await letters.replay(letter) for letter in found[:2]] == [False, False]
+    assert [await letters.purge(letter) for letter in found[:2]] == [True, True]
