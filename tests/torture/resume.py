@@ -62,8 +62,10 @@ _WORKER = {
 def main(arguments: Sequence[str]) -> int:
     """Run the torture; return the exit code."""
     parser = argparse.ArgumentParser(prog="torture resume")
-    parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=secrets.randbelow(10**9))
+    parser.add_argument("--rounds", type=int, default=1000, help="1000 by default")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(10**9), help="repeats a torture"
+    )
     parser.add_argument("--first", type=int, default=0, help="number of the first one")
     parser.add_argument("--keep", type=Path, help="directory for store, Redis and log")
     parser.add_argument("--json", action="store_true", help="tell nothing on the way")
@@ -79,10 +81,9 @@ def main(arguments: Sequence[str]) -> int:
         if chosen.keep
         else tempfile.TemporaryDirectory(prefix="bgt", dir="/tmp") as directory
     ):
-        Path(directory).mkdir(exist_ok=True)
-        work = torture(
-            Path(directory), chosen.seed, numbers, tally, _say(tally, chosen.json)
-        )
+        place = Path(directory).absolute()
+        place.mkdir(exist_ok=True)
+        work = torture(place, chosen.seed, numbers, tally, _say(chosen.json))
         try:
             asyncio.run(work)
         except KeyboardInterrupt:
@@ -164,7 +165,7 @@ async def _tick(tally: Tally, tell: Callable[[str], None]) -> None:
         tell(f"{tally.rounds} rounds in {time.monotonic() - began:.0f} s")
 
 
-def _say(tally: Tally, quiet: bool) -> Callable[[str], None]:
+def _say(quiet: bool) -> Callable[[str], None]:
     def say(line: str) -> None:
         if not quiet or line.startswith("violation"):
             sys.stderr.write(f"{line}\n")
