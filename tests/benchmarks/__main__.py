@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
 
@@ -17,8 +18,15 @@ def main(arguments: list[str]) -> int:
         asked = name in ("-h", "--help")
         (sys.stdout if asked else sys.stderr).write(_usage())
         return 0 if asked else 2
+    # As Ctrl-C does: servers stop in order, and gigabytes of files go. A shell may have
+    # left SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     benchmark = import_module(f"tests.benchmarks.{name}")
-    code: int = benchmark.main(rest)
+    try:
+        code: int = benchmark.main(rest)
+    except KeyboardInterrupt:
+        return 130
     return code
 
 

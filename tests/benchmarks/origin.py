@@ -13,7 +13,9 @@ from pathlib import Path
 
 from tests.benchmarks.measure import MIB, BenchmarkError, find_program
 
-_PATIENCE = 10.0  # s until it answers, and until it has ended
+_PATIENCE = 10.0  # s until it answers
+# It ends with its starter, even if that is killed: then stdin closes.
+_LEASHED = '"$0" "$@" & read -r _; kill $!; wait'
 # One process without a master, since nobody watches it but its starter.
 _CONFIGURATION = """\
 daemon off;
@@ -109,8 +111,8 @@ def _free_port() -> int:
 @contextmanager
 def _running(command: Sequence[str], log: Path, port: int) -> Iterator[None]:
     process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
+        ["/bin/sh", "-c", _LEASHED, *command],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -118,12 +120,9 @@ def _running(command: Sequence[str], log: Path, port: int) -> Iterator[None]:
         _await(process, log, port)
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait()
 
 
 def _await(process: subprocess.Popen[bytes], log: Path, port: int) -> None:

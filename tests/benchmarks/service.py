@@ -19,6 +19,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from broker.blobs import Durability
+from broker.cli.children import LEASH
 from broker.embedded import EmbeddedServer
 from broker.keys import ScopeKeys
 from broker.manager import BackgroundFetchManager, connect
@@ -122,18 +123,22 @@ def serve(directory: Path, origin: Origin) -> Iterator[Service]:
 
 @contextmanager
 def _worker(variables: dict[str, str], log: Path) -> Iterator[int]:
-    with open(log, "wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.worker"],
-            cwd=_REPOSITORY,
-            env={**os.environ, **variables},
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-        )
+    leash, ours = os.pipe()
+    try:
+        with open(log, "wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workers.cli", "worker"],
+                cwd=_REPOSITORY,
+                env={**os.environ, **variables, LEASH: str(leash)},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=[leash],
+            )
+    finally:
+        os.close(leash)
     try:
         yield process.pid
     finally:
-        assert process.stdin is not None
-        process.stdin.close()
+        os.close(ours)  # which the worker notices, even if this process is killed
         process.wait()
