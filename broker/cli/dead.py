@@ -24,7 +24,7 @@ COLUMNS = ("delivery", "state", "type", "id", "failures", "since", "reason")
 
 DeliveryId = Annotated[
     str | None,
-    typer.Argument(metavar="[DELIVERY]", help="a delivery id, as `dead list` shows it"),
+    typer.Argument(metavar="DELIVERY", help="a delivery id, as `dead list` shows it"),
 ]
 SubscriberName = Annotated[
     str | None, typer.Option("--subscriber", metavar="NAME", help="of this subscriber")
@@ -158,7 +158,7 @@ def purge(
         found = in_scope(scope, redis_url, partial(_find, wanted))
         if not found:
             return _none(scope)
-        make_sure(f"purge {len(found)} dead letters of scope {scope!r}?")
+        make_sure(f"purge {_counted(len(found))} of scope {scope!r}?")
     work = partial(_each, wanted, "purged", lambda letters: letters.purge)
     return _report("purged", in_scope(scope, redis_url, work), scope, json)
 
@@ -228,8 +228,12 @@ def _report(done: str, rows: list[dict[str, object]], scope: str, json: bool) ->
         for row in rows:
             if not row[done]:
                 say(f"{row['delivery']} cannot be {done}: it has expired, or is gone")
-        say(f"{count} dead letters {done}")
+        say(f"{_counted(count)} {done}")
     return ExitCode.OK if count else ExitCode.NO
+
+
+def _counted(count: int) -> str:
+    return "1 dead letter" if count == 1 else f"{count} dead letters"
 
 
 def _none(scope: str) -> int:

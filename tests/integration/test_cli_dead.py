@@ -101,7 +101,7 @@ def test_a_purge_where_nobody_can_be_asked_needs_yes(
     assert refused == 2
     assert "--yes" in told
     assert purged == 0
-    assert "1 dead letters purged" in done
+    assert "1 dead letter purged" in done
     assert json.loads(left) == []
 
 
@@ -121,7 +121,7 @@ def test_at_a_terminal_a_purge_asks(
     _, left, _ = bgfetch("dead", "list", "--json")
 
     assert ended == code
-    assert "purge 1 dead letters of scope 'podcasts'?" in asked
+    assert "purge 1 dead letter of scope 'podcasts'?" in asked
     assert len(json.loads(left)) == (1 if code else 0)
 
 
