@@ -11,9 +11,10 @@ except ImportError as error:
     ) from error
 
 from broker.blobs import Durability
+from broker.live_state import ProgressEvent
 from broker.manager import BackgroundFetchManager, connect
 from broker.record import BackgroundFetchRecord
-from broker.registration import BackgroundFetchRegistration, ProgressEvent
+from broker.registration import BackgroundFetchRegistration
 from broker.response import Headers, Response
 from broker.settings import Settings
 from schemas import (

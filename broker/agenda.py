@@ -8,11 +8,11 @@ from datetime import timedelta
 from enum import StrEnum
 
 from broker.connection import Connection
+from broker.context import context
 from broker.deliveries import DeliveryName, conclude
 from broker.departures import departing, settle_departed
 from broker.keys import AGENDA, RECLAIM, FetchKeys, ScopeKeys
 from broker.queue import LaneJob, queue_key
-from broker.registration import context
 from broker.settings import Settings, milliseconds
 from schemas.events import DeliveryOutcome
 from schemas.fetches import Priority

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from broker.connection import Connection
+from broker.context import context
 from broker.keys import FetchKeys, ScopeKeys
-from broker.registration import context
 from broker.settings import Settings
 from schemas.events import DeliveryOutcome
 

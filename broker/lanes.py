@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from broker.connection import Connection
+from broker.context import context
 from broker.keys import FetchKeys
-from broker.registration import context
 from broker.settings import Settings, milliseconds
 from schemas.fetches import FetchState
 from schemas.records import RecordResult, RecordState

@@ -11,10 +11,11 @@ from weakref import WeakValueDictionary
 import structlog
 
 from broker.connection import Connection
+from broker.context import context
 from broker.keys import SCOPES, FetchKeys, ScopeKeys
 from broker.queue import JobQueue, LaneJob
 from broker.records import RecordReader
-from broker.registration import BackgroundFetchRegistration, context
+from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings, milliseconds
 from broker.watcher import Watcher
 from schemas.errors import DuplicateFetch, Failure, InvalidState, RejectedFetch

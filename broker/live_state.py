@@ -1,0 +1,217 @@
+"""The attributes of a registration: copies that updates keep current (§ update)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
+from typing_extensions import override
+
+from broker.connection import Connection
+from broker.keys import FetchKeys
+from broker.records import RecordReader
+from broker.settings import Settings
+from schemas.errors import InvalidState
+from schemas.fetches import FailureReason, FetchState, Progress, Result
+from schemas.options import ImageResource
+
+log = structlog.get_logger()
+
+REREAD_SECONDS = 3.0
+"""How long a waiter trusts pub/sub before it reads the hash again (R25)."""
+
+ProgressListener = Callable[["ProgressEvent"], object]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """The plain ``progress`` event: ``target`` has the new values (BF-PROG-07)."""
+
+    target: LiveState
+    type: str = "progress"
+
+
+class Owner(Protocol):
+    """What a registration needs of the manager that made it."""
+
+    connection: Connection
+    settings: Settings
+
+    @property
+    def reader(self) -> RecordReader:
+        """Reads records and their bytes."""
+
+    async def watching(self) -> None:
+        """Return once published states reach this manager's registrations."""
+
+
+class LiveState:
+    """What a process knows of one fetch, and who is told when that changes.
+
+    Attributes are copies that change only when an update arrives; reading one does no
+    I/O (BF-INST-03).
+    """
+
+    def __init__(self, owner: Owner, state: FetchState) -> None:
+        self._owner = owner
+        self._state = state
+        self._keys = FetchKeys(state.scope, state.uid)
+        self._changed = asyncio.Event()  # replaced by a new one at every update
+        self._listeners: list[ProgressListener] = []
+        self.onprogress: ProgressListener | None = None
+        """The handler slot for ``progress`` events."""
+
+    @override
+    def __repr__(self) -> str:
+        state = self._state
+        outcome = state.failure_reason or state.result or "active"
+        return f"<{type(self).__name__} {state.scope}/{state.id} {outcome}>"
+
+    @property
+    def id(self) -> str:
+        """The caller's id, unique among the scope's active fetches."""
+        return self._state.id
+
+    @property
+    def uid(self) -> str:
+        """Our name for this fetch, unique for ever."""
+        return self._state.uid
+
+    @property
+    def scope(self) -> str:
+        """The scope that owns this fetch."""
+        return self._state.scope
+
+    @property
+    def title(self) -> str:
+        """The title shown to people."""
+        return self._state.title
+
+    @property
+    def icons(self) -> tuple[ImageResource, ...]:
+        """The icons shown to people."""
+        return self._state.icons
+
+    @property
+    def upload_total(self) -> int:
+        """Bytes of all request bodies."""
+        return self._state.upload_total
+
+    @property
+    def uploaded(self) -> int:
+        """Bytes of request bodies that were sent."""
+        return self._state.uploaded
+
+    @property
+    def download_total(self) -> int:
+        """Bytes that the caller expects and will not exceed; 0 means unknown."""
+        return self._state.download_total
+
+    @property
+    def downloaded(self) -> int:
+        """Bytes of responses that are stored now; may fall when a record restarts."""
+        return self._state.downloaded
+
+    @property
+    def result(self) -> Result:
+        """``""`` while active, then ``"success"`` or ``"failure"``."""
+        return self._state.result
+
+    @property
+    def failure_reason(self) -> FailureReason:
+        """Why the fetch failed; ``""`` unless it did."""
+        return self._state.failure_reason
+
+    @property
+    def records_available(self) -> bool:
+        """Whether ``match`` and ``match_all`` can be used."""
+        return self._state.records_available
+
+    @property
+    def state(self) -> FetchState:
+        """All of the above as one message, for ``--json`` and other processes."""
+        return self._state
+
+    def add_event_listener(self, type: str, listener: ProgressListener) -> None:
+        """Call ``listener`` with each ``progress`` event; adding it twice is once."""
+        if type == "progress" and listener not in self._listeners:
+            self._listeners.append(listener)
+
+    def remove_event_listener(self, type: str, listener: ProgressListener) -> None:
+        """Undo ``add_event_listener``; unknown listeners are ignored."""
+        if type == "progress":
+            with suppress(ValueError):
+                self._listeners.remove(listener)
+
+    async def progress(self) -> AsyncIterator[Progress]:
+        """Yield the current state, then every later one; end with the result.
+
+        Snapshots may be coalesced, the last is always delivered. Survives lost
+        messages and restarts of Redis.
+
+        Raises:
+            InvalidState: the fetch is no longer retained.
+        """
+        await self._owner.watching()
+        await self.refresh()
+        shown: Progress | None = None
+        while True:
+            current = self._state.progress
+            if current != shown:
+                shown = current
+                yield current
+            if shown.result is not Result.ACTIVE:
+                return
+            await self.changed(since=current)
+
+    async def changed(self, *, since: Progress) -> None:
+        """Return once the state differs from ``since``, or after a few seconds.
+
+        Raises:
+            InvalidState: the fetch is no longer retained.
+        """
+        if self._state.progress != since:
+            return
+        try:
+            async with asyncio.timeout(REREAD_SECONDS):
+                await self._changed.wait()
+        except TimeoutError:
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read the hash again.
+
+        Raises:
+            InvalidState: the fetch is no longer retained.
+        """
+        fields: dict[bytes, bytes] = await self._owner.connection.ask(
+            "HGETALL", self._keys.fetch
+        )
+        if not fields:
+            raise InvalidState(f"background fetch {self.id!r} is no longer retained")
+        self.update(FetchState.from_hash(fields))
+
+    def update(self, state: FetchState) -> None:
+        """Take a newer state and tell listeners (§ update instances)."""
+        before = self._state
+        if state.version <= before.version:
+            return
+        self._state = state
+        # Ended instances hear nothing, equal values are no event (BF-PROG-05, -06).
+        if before.result is Result.ACTIVE and state.progress != before.progress:
+            self._dispatch()
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _dispatch(self) -> None:
+        event = ProgressEvent(self)
+        slot = [self.onprogress] if self.onprogress else []
+        for listener in [*slot, *self._listeners]:
+            try:
+                listener(event)
+            except Exception:  # a listener's error stops neither the others nor us
+                log.exception("progress_listener_raised", id=self.id)
