@@ -129,7 +129,10 @@ class Fleet:
         assert self._forge.stdout is not None
         async with self._asking:
             self._forge.stdin.write(f"{line}\n".encode())
-            return (await self._forge.stdout.readline()).decode().strip()
+            line_back = await self._forge.stdout.readline()
+        if not line_back:
+            raise RuntimeError("the forge of the workers has ended")
+        return line_back.decode().strip()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -154,6 +157,7 @@ async def running(
             stdout=subprocess.PIPE,
             stderr=output,
             pass_fds=[leash],
+            start_new_session=True,  # Ctrl-C is for us alone
         )
     os.close(leash)
     fleet = Fleet(forge, variables, choose)
