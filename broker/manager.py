@@ -23,7 +23,7 @@ from schemas.fetches import FetchState, Priority
 from schemas.names import check_id, check_scope, new_uid
 from schemas.options import FetchOptions, ImageResource
 from schemas.requests import Request
-from schemas.urls import check_address, parse_url
+from schemas.urls import check_address, origin_of, parse_url
 
 log = structlog.get_logger()
 
@@ -157,9 +157,12 @@ class BackgroundFetchManager:
         """Check and encode every request before anything is stored (BF-FETCH-07)."""
         items = [requests] if isinstance(requests, str | Request) else requests
         messages, upload_total = [], 0
+        origins: set[str] = set()
         for item in items:
             request = Request.of(item).resolve(self._base_url)
-            check_address(request.url, self.settings.allow_networks)
+            if (origin := origin_of(request.url)) not in origins:
+                check_address(request.url, self.settings.allow_networks)
+                origins.add(origin)
             upload_total += len(request.content)
             messages.append(request.encode())
         if not messages:

@@ -53,6 +53,13 @@ _REFERRER_POLICIES = (
     "strict-origin-when-cross-origin",
     "unsafe-url",
 )
+_CHOICES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("mode", ("cors", "same-origin", "navigate", "no-cors")),
+    ("credentials", ("omit", "same-origin", "include")),
+    ("redirect", ("follow", "error", "manual")),
+    ("referrer_policy", _REFERRER_POLICIES),
+    ("priority", tuple(Priority)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +106,9 @@ class Request:
                 headers += (("Content-Type", implied),)
             store(self, "body", body)
         store(self, "headers", headers)
-        _check_choice("mode", self.mode, ("cors", "same-origin", "navigate", "no-cors"))
-        _check_choice(
-            "credentials", self.credentials, ("omit", "same-origin", "include")
-        )
-        _check_choice("redirect", self.redirect, ("follow", "error", "manual"))
-        _check_choice("referrer_policy", self.referrer_policy, _REFERRER_POLICIES)
-        _check_choice("priority", self.priority, tuple(Priority))
+        for name, choices in _CHOICES:
+            if getattr(self, name) not in choices:
+                raise _no_choice(name, getattr(self, name), choices)
         store(self, "priority", Priority(self.priority))
         if self.mode == "navigate":
             raise InvalidRequest("mode 'navigate' is reserved for browsers")
@@ -234,7 +237,6 @@ def _check_body(body: bytes | str, method: str) -> tuple[bytes, str]:
     return content, implied
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        known = ", ".join(repr(str(choice)) for choice in choices)
-        raise InvalidRequest(f"{name} must be one of {known}, got {value!r}")
+def _no_choice(name: str, value: str, choices: tuple[str, ...]) -> InvalidRequest:
+    known = ", ".join(repr(str(choice)) for choice in choices)
+    return InvalidRequest(f"{name} must be one of {known}, got {value!r}")

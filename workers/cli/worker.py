@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,6 +75,7 @@ def _work(
     from workers.worker import run_worker
 
     configure(log_format, log_level)
+    _collect_less()
     structlog.get_logger().info(
         "worker_starts", redis=masked(url), store=str(settings.store_directory)
     )
@@ -85,6 +87,16 @@ def _work(
         burst=burst,
         grace=settings.grace,
     )
+
+
+def _collect_less() -> None:
+    """Look for cyclic garbage less often: what a record is made of has no cycles.
+
+    Looking through all that lives took a sixth of the CPU of small files.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5000, 20, 20)
 
 
 def run_children(
