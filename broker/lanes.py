@@ -67,11 +67,6 @@ class RecordReport:
     delay: timedelta | None = None
     state: RecordState | None = None
 
-    @property
-    def ends(self) -> bool:
-        """Whether the lane no longer holds the record after this report."""
-        return self.delay is not None or self.result is not RecordResult.OPEN
-
     def arguments(self) -> tuple[str, bytes]:
         """This record as the script takes it: a line of five words, and its state."""
         delay = "-" if self.delay is None else milliseconds(self.delay)
