@@ -196,3 +196,32 @@ def test_a_store_that_cannot_be_used_is_one_line(
     assert ended.code == 1
     assert "Traceback" not in ended.err
     assert str(Path("file") / "store") in ended.err
+
+
+def test_a_webhook_posts_an_event_and_ends_in_order(
+    server: EmbeddedServer, machine: Machine, hosted: HostedOrigin
+) -> None:
+    hosted.origin.add("/hook", b"", status=204)
+    machine.environment["BGFETCH_WEBHOOK_SECRET"] = "whsec_" + "a2V5" * 8
+    with machine.running(
+        *("webhook", hosted.origin.url("/hook"), "--scope", "podcasts"),
+        *("--allow-network", "loopback"),
+    ) as webhook:
+        webhook.says("subscribed")
+        machine.run("fetch", "https://cdn.example/1", "-s", "podcasts", "--id", "x")
+        machine.run("abort", "x", "--scope", "podcasts")
+        webhook.says("event_acked")
+        webhook.process.terminate()
+        code = webhook.ends()
+
+    assert code == 0
+    assert [seen.method for seen in hosted.origin.log] == ["POST"]
+
+
+def test_a_webhook_without_a_secret_ends_with_3_and_tells_how_to_give_one(
+    machine: Machine,
+) -> None:
+    ended = machine.run("webhook", "https://h.example/", "--scope", "podcasts")
+
+    assert ended.code == 3
+    assert "set BGFETCH_WEBHOOK_SECRET or --secret-file" in ended.err

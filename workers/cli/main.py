@@ -9,6 +9,7 @@ from workers.cli.demo import demo
 from workers.cli.leash import take_leash
 from workers.cli.subscribe import subscribe
 from workers.cli.up import up
+from workers.cli.webhook import webhook
 from workers.cli.worker import worker
 
 # -P: the directory that a person is in may have folders with our packages' names.
@@ -19,6 +20,6 @@ def main() -> int:
     """Run one command of the command line; return its exit code."""
     take_leash()
     app = command_line()
-    for verb in (worker, subscribe, up, demo):
+    for verb in (worker, subscribe, webhook, up, demo):
         app.command()(verb)
     return run(app, PROGRAM, sys.argv[1:])

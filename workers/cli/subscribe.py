@@ -81,13 +81,14 @@ def _subscribe(
             service_worker,
             settings,
             redis_url=settings.found_redis(),
-            observer=_log_outcome,
+            observer=log_outcome,
         )
     )
     return ExitCode.OK
 
 
-def _log_outcome(outcome: str, begun: Begun) -> None:
+def log_outcome(outcome: str, begun: Begun) -> None:
+    """Log what became of a delivery."""
     import structlog
 
     if outcome == "began":
