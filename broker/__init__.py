@@ -11,11 +11,12 @@ except ImportError as error:
     ) from error
 
 from broker.blobs import Durability
+from broker.headers import Headers
 from broker.live_state import ProgressEvent
 from broker.manager import BackgroundFetchManager, connect
 from broker.record import BackgroundFetchRecord
 from broker.registration import BackgroundFetchRegistration
-from broker.response import Headers, Response
+from broker.response import Response
 from broker.settings import Settings
 from schemas import (
     FailureReason,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urldefrag, urlsplit
 
 from broker.blobs import DirectoryStore
+from broker.codings import DecodingLimits
 from broker.connection import Connection
 from broker.keys import FetchKeys
 from broker.settings import Settings, milliseconds
@@ -63,6 +64,12 @@ class RecordReader:
             directory = self._settings.store_directory
             self._opened = DirectoryStore.open(directory, self._settings.durability)
         return self._opened
+
+    @property
+    def decoding(self) -> DecodingLimits:
+        """How large a decoded body may become."""
+        settings = self._settings
+        return DecodingLimits(settings.max_decoded, settings.max_decoded_ratio)
 
     async def look(
         self, keys: FetchKeys, index: int, *, reader: str = ""

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import secrets
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,15 @@ import anyio.to_thread
 from typing_extensions import override
 
 from broker.blobs import BlobReader, read_blocks
+from broker.codings import Decoder, decoded, decoder_of
+from broker.headers import Headers
 from broker.keys import FetchKeys
 from broker.records import RecordLook, RecordReader
 from schemas.errors import Aborted, BackgroundFetchError, RecordFailed, StorageError
-from schemas.records import RecordResult, RecordState, ResponseHead
+from schemas.records import RecordResult, RecordState
 
 POLL_SECONDS = 0.1
 """How soon a reader that has caught up looks for more bytes."""
-_HIDDEN = ("content-range", "content-length")
 
 
 class Replaced(RecordFailed):
@@ -37,50 +38,25 @@ def unexposed(look: RecordLook, url: str) -> BackgroundFetchError:
     return RecordFailed(f"{look.outcome}: {url}" + (f": {detail}" if detail else ""))
 
 
-class Headers:
-    """Response headers: names compare without case, order and repeats are kept.
+class Response:
+    """One response. Its body is bound to one version of the resource (R8).
 
-    ``Content-Range`` and ``Content-Length`` speak of one attempt and are left out
-    (BF-OBJ-03).
+    A ``Content-Encoding`` of gzip or deflate is undone as the body is read, within
+    ``BGFETCH_MAX_DECODED`` and ``BGFETCH_MAX_DECODED_RATIO``; ``raw`` leaves it alone.
     """
 
-    def __init__(self, head: ResponseHead) -> None:
-        self._pairs = tuple(
-            (name, value) for name, value in head.headers if name.lower() not in _HIDDEN
-        )
-
-    def __iter__(self) -> Iterator[tuple[str, str]]:
-        return iter(self._pairs)
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def __contains__(self, name: str) -> bool:
-        return bool(self.get_all(name))
-
-    def __getitem__(self, name: str) -> str:
-        value = self.get(name)
-        if value is None:
-            raise KeyError(name)
-        return value
-
-    def get(self, name: str, default: str | None = None) -> str | None:
-        """The values of a header joined by ``, ``."""
-        values = self.get_all(name)
-        return ", ".join(values) if values else default
-
-    def get_all(self, name: str) -> list[str]:
-        """Every value of a header, in order."""
-        return [value for key, value in self._pairs if key.lower() == name.lower()]
-
-
-class Response:
-    """One response. Its body is bound to one version of the resource (R8)."""
-
     def __init__(
-        self, reader: RecordReader, keys: FetchKeys, index: int, state: RecordState
+        self,
+        reader: RecordReader,
+        keys: FetchKeys,
+        index: int,
+        state: RecordState,
+        *,
+        decode: bool = True,
     ) -> None:
         assert state.head is not None
+        self._state = state
+        self._decode = decode
         self._reader = reader
         self._keys = keys
         self._index = index
@@ -122,8 +98,15 @@ class Response:
         return "default"
 
     @property
+    def raw(self) -> Response:
+        """The same response, whose body is read as it was sent, coded or not."""
+        return Response(
+            self._reader, self._keys, self._index, self._state, decode=False
+        )
+
+    @property
     def body(self) -> AsyncGenerator[bytes]:
-        """The stored bytes from the first on, waiting for those still to come.
+        """The body from its first byte on, waiting for what is still to come.
 
         A reader that began before the records were released finishes (R17).
 
@@ -131,6 +114,8 @@ class Response:
             Aborted, RecordFailed: the record ended so; no further byte is given.
             InvalidState: the records were released before reading began.
             StorageError: the bytes cannot be read here.
+            UndecodableBody: the content coding is unknown, the coded bytes are broken
+                or too few, or the body grows too large; what was given is no whole.
         """
         return self._blocks()
 
@@ -138,6 +123,7 @@ class Response:
         name = secrets.token_hex(8)
         part, position = "", 0
         blob: BlobReader | None = None
+        decoder: Decoder | None = None
         try:
             while True:
                 look = await self._look(name)
@@ -146,12 +132,16 @@ class Response:
                     raise Replaced(f"{self._head.url} changed while it was read")
                 if checkpoint is not None and blob is None and look.stored:
                     part = checkpoint.part
+                    decoder = self._decoder(look.state)
                     blob = self._open(checkpoint.store, part)
                 if blob is not None and position < look.stored:
                     async for block in read_blocks(blob, position, look.stored):
                         position += len(block)
-                        yield block
+                        async for piece in decoded(decoder, block):
+                            yield piece
                 elif look.result is not RecordResult.OPEN:
+                    if decoder is not None:
+                        decoder.finish()
                     return
                 else:
                     await asyncio.sleep(POLL_SECONDS)
@@ -166,6 +156,11 @@ class Response:
         if not look.outcome.exposed:
             raise unexposed(look, self._head.url)
         return look
+
+    def _decoder(self, state: RecordState) -> Decoder | None:
+        # By the head of the part that is read, which may be newer than ours.
+        head = state.head or self._head
+        return decoder_of(head, self._reader.decoding) if self._decode else None
 
     def _open(self, store: str, part: str) -> BlobReader:
         here = self._reader.store
@@ -237,7 +232,7 @@ class Response:
             if not look.outcome.exposed:
                 raise unexposed(look, self._head.url)
             if look.state.head is not None:
-                self._head = look.state.head
+                self._state, self._head = look.state, look.state.head
                 self.headers = Headers(look.state.head)
                 return
             await asyncio.sleep(POLL_SECONDS)

@@ -96,6 +96,13 @@ class Settings(BaseSettings):
         timedelta(seconds=30), description="time that a stopping process gives its work"
     )
 
+    max_decoded: int = Field(
+        8 * 1024**3, ge=1, description="bytes that a coded body may become when read"
+    )
+    max_decoded_ratio: int = Field(
+        200, ge=1, description="the same for each byte sent, beyond the first MiB"
+    )
+
     retention: Seconds = Field(
         timedelta(days=7), description="how long a settled fetch stays listed"
     )

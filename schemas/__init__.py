@@ -22,6 +22,7 @@ from schemas.errors import (
     RejectedFetch,
     StartError,
     StorageError,
+    UndecodableBody,
     Unreachable,
 )
 from schemas.events import EventMessage, EventType, WindowMessage
@@ -65,6 +66,7 @@ __all__ = [
     "Result",
     "StartError",
     "StorageError",
+    "UndecodableBody",
     "Unreachable",
     "WindowMessage",
 ]

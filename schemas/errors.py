@@ -9,6 +9,7 @@
     │   ├── InvalidOptions            title, icons, totals, hold
     │   └── DuplicateFetch            the id belongs to an active fetch
     ├── RecordFailed                  TypeError: a response that is not exposed
+    │   └── UndecodableBody           its content coding is unknown, broken or a bomb
     ├── Aborted                       AbortError: the fetch was aborted
     ├── NotAllowed                    NotAllowedError: the permission is denied
     ├── QuotaExceeded                 QuotaExceededError: no room for these bytes
@@ -72,6 +73,10 @@ class RecordFailed(BackgroundFetchError, TypeError):
     """A record ended without a response that may be shown."""
 
     spec_name = "TypeError"
+
+
+class UndecodableBody(RecordFailed):
+    """A body cannot be decoded, or becomes too large; its stored bytes are whole."""
 
 
 class Aborted(BackgroundFetchError):

@@ -65,6 +65,9 @@ def fetch(
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="save what arrives; waits"),
     ] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="save as sent: leave gzip and deflate alone")
+    ] = False,
     scope: ScopeName = "default",
     redis_url: RedisURL = None,
     store: Store = None,
@@ -92,6 +95,7 @@ def fetch(
         priority=priority,
         wait_timeout=wait_timeout,
         output=output,
+        raw=raw,
     )
     call = Call(wish, scope, settings, session_of(context))
     waits = wait or wait_timeout is not None or output is not None

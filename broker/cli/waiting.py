@@ -42,6 +42,7 @@ class Wish:
     priority: str
     wait_timeout: timedelta | None
     output: Path | None
+    raw: bool
 
     def new_id(self) -> str:
         """The id that is given, else the file's name with something random."""
@@ -184,7 +185,8 @@ class Call:
         say(f"{state.id}: {outcome(state)}, {amount(state.downloaded, 0)}")
         files: list[Path | None] = [None] * len(records)
         if self._folder is not None:
-            files = await save(registration, records, self._folder)
+            raw = self._wish.raw
+            files = await save(registration, records, self._folder, raw=raw)
         if self._session.json:
             rows = [
                 record.as_json() | ({"file": str(file)} if file else {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -79,6 +80,26 @@ def test_a_fetch_that_fails_tells_why_and_saves_only_what_succeeded(
     assert f"{urls[1]}: bad-status 404" in ended.err
     assert ": bad-status, " in ended.err
     assert [path.name for path in tmp_path.iterdir()] == ["ep-5.mp3"]
+
+
+def test_a_coded_file_is_saved_decoded_and_with_raw_as_it_was_sent(
+    machine: Machine, hosted: HostedOrigin, tmp_path: Path
+) -> None:
+    """One that cannot be decoded is an error, and does not keep others back."""
+    coded, gzipped = gzip.compress(EPISODE), {"Content-Encoding": "gzip"}
+    hosted.origin.add("/broken.mp3", coded[:-1], headers=gzipped)
+    hosted.origin.add("/ep-5.mp3", coded, headers=gzipped)
+    urls = [hosted.origin.url("/broken.mp3"), hosted.origin.url("/ep-5.mp3")]
+
+    decoded = machine.run("fetch", *urls, "--output", str(tmp_path / "decoded"))
+    raw = machine.run("fetch", *urls, "--raw", "--output", str(tmp_path / "raw"))
+
+    assert (decoded.code, raw.code) == (1, 0)
+    assert "ends before its gzip does; read it raw" in decoded.err
+    [saved] = (tmp_path / "decoded").iterdir()
+    assert (saved.name, saved.read_bytes()) == ("ep-5.mp3", EPISODE)
+    assert (tmp_path / "raw" / "ep-5.mp3").read_bytes() == coded
+    assert (tmp_path / "raw" / "broken.mp3").read_bytes() == coded[:-1]
 
 
 def test_after_ctrl_c_nothing_runs_and_the_same_command_goes_on(

@@ -63,7 +63,7 @@ async def fetch(
 
 
 async def read(record: BackgroundFetchRecord) -> bytes:
-    return await (await record.response_ready).read()
+    return await (await record.response_ready).raw.read()
 
 
 def files(settings: Settings) -> int:
