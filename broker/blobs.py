@@ -1,6 +1,7 @@
 """The blob store in a directory: parts while they grow, blobs once they are whole.
 
     <directory>/store-id        who this store is; checkpoints name it (R4)
+    <directory>/tenants/<id>    a Redis whose fetches have bytes here (R16)
     <directory>/parts/<name>    bytes of one version of one record, still growing
     <directory>/blobs/<name>    the same file, whole and on disk
 
@@ -25,7 +26,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from broker.parts import BlobReader, Part, read_blocks
+from broker import markers
+from broker.parts import BlobReader, Part, read_blocks, sync_directory
 from schemas.errors import StorageError
 from schemas.records import Checkpoint
 
@@ -63,6 +65,7 @@ class DirectoryStore:
         self.directory = directory
         self._parts = os.path.join(directory, "parts")
         self._blobs = os.path.join(directory, "blobs")
+        self._tenants = os.path.join(directory, "tenants")
         self._durability = durability
         self._boot = _boot_id()
 
@@ -78,7 +81,7 @@ class DirectoryStore:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             for place in ("parts", "blobs"):
                 (directory / place).mkdir(mode=0o700, exist_ok=True)
-            identity = _found(directory)
+            identity = markers.found(directory)
         except OSError as error:
             raise StorageError.from_os(error, error.filename or directory) from error
         return cls(directory, id=identity, durability=durability)
@@ -160,6 +163,20 @@ class DirectoryStore:
         if failure is not None:
             raise failure
 
+    def enrol(self, tenant: str) -> None:
+        """Note for ever that the fetches of this Redis may have bytes here (R16)."""
+        try:
+            markers.enrol(self.directory, tenant)
+        except OSError as error:
+            raise StorageError.from_os(error, self._tenants) from error
+
+    def tenants(self) -> frozenset[str]:
+        """Every Redis that has enrolled here."""
+        try:
+            return markers.tenants(self.directory)
+        except OSError as error:
+            raise StorageError.from_os(error, self._tenants) from error
+
     def sweepable(self, older_than: timedelta) -> Iterator[str]:
         """Names of files not written to for so long: candidates for a sweep (R16).
 
@@ -167,7 +184,7 @@ class DirectoryStore:
         that this host's clock gives.
         """
         try:
-            if _read_id(self.directory) != self.id:
+            if markers.read_id(self.directory) != self.id:
                 return
             horizon = time.time() - older_than.total_seconds()
             for place in (self._blobs, self._parts):
@@ -212,7 +229,7 @@ class DirectoryStore:
     def _sync_directories(self) -> StorageError | None:
         for place in (self._blobs, self._parts):
             try:
-                _sync_directory(place)
+                sync_directory(place)
             except OSError as error:
                 return StorageError.from_os(error, place)
         return None
@@ -226,32 +243,6 @@ def _failure(step: Callable[[Part], object], part: Part) -> StorageError | None:
     return None
 
 
-def _found(directory: Path) -> str:
-    """Write a marker if there is none; of several that try at once, one succeeds."""
-    marker, fresh = directory / "store-id", secrets.token_hex(16)
-    draft = directory / f"store-id.{fresh}"
-    # Also where the marker exists: it shows whether the store can be written to.
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)
-    try:
-        os.write(fd, fresh.encode())
-        if not marker.exists():
-            os.fsync(fd)
-            with suppress(FileExistsError):
-                os.link(draft, marker)
-            _sync_directory(os.fspath(directory))
-    finally:
-        os.close(fd)
-        os.unlink(draft)
-    identity = _read_id(directory)
-    if not _NAME.fullmatch(identity):
-        raise StorageError(f"not the id of a blob store: {identity!r} in {marker}")
-    return identity
-
-
-def _read_id(directory: Path) -> str:
-    return (directory / "store-id").read_text(errors="replace").strip()
-
-
 def _boot_id() -> str:
     """Return a word that every process gets until the host restarts, and none after.
 
@@ -262,14 +253,6 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return secrets.token_hex(16)
-
-
-def _sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _unchanged_since(horizon: float, place: str) -> Iterator[str]:

@@ -14,7 +14,18 @@ AGENDA = PREFIX + "agenda"  # ZSET member -> ms at which a reclaimer looks at th
 RECLAIM = PREFIX + "reclaim"  # HASH time, run_id, grace_until of take-over passes (R15)
 LEAVING = PREFIX + "leaving"  # SET <scope>/<subscriber>: removed, deliveries still open
 STORES = PREFIX + "stores"  # HASH store id -> where it was last opened (R4)
+IDENTITY = PREFIX + "identity"  # STRING: this Redis's own random name, for stores (R16)
 ABORTS = PREFIX + "aborts"  # channel: uid of a fetch that ended under its lanes
+
+
+def orphans(store: str) -> str:
+    """ZSET blob name -> ms when a sweep of the store first saw it unnamed (R16)."""
+    return f"{PREFIX}orphans:{store}"
+
+
+def sweeping(store: str) -> str:
+    """STRING with a TTL: somebody has swept the store lately."""
+    return f"{PREFIX}sweeping:{store}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +163,13 @@ class FetchKeys:
     def tokens(self) -> str:
         """HASH call token -> answer, so that a repeated call repeats it (R23)."""
         return self.fetch + ":tokens"
+
+    @classmethod
+    def naming(cls) -> tuple[str, tuple[str, ...]]:
+        """A pattern, and ends that tell which of its keys can name a blob (R16)."""
+        each = cls("*", "*")
+        naming = (each.staged, each.requests, each.records)
+        return f"{each.fetch}:*", tuple(key.removeprefix(each.fetch) for key in naming)
 
     def all(self) -> tuple[str, ...]:
         """Every key of this fetch."""

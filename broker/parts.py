@@ -264,3 +264,12 @@ def sync_file(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync stops at the drive's own cache
     else:
         os.fdatasync(fd)
+
+
+def sync_directory(path: str) -> None:
+    """Return when the names in a directory are on the medium."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -10,15 +10,17 @@ from redis.exceptions import RedisError
 from broker.agenda import Agenda
 from broker.blobs import DirectoryStore
 from broker.connection import Connection
-from broker.keys import ABORTS, STORES, FetchKeys
+from broker.keys import ABORTS, FetchKeys
 from broker.lanes import Refusal
 from broker.queue import JobQueue
 from broker.settings import Settings
+from broker.sweep import Sweep, introduce
 from broker.tasks import cancel_all
 from schemas.errors import Failure
 from workers.complete import Exchanges
 from workers.lane import Lane
 from workers.reclaim import Reclaimer
+from workers.sweeper import sweep_for_ever
 from workers.transport import Transport, TransportLimits
 
 
@@ -47,8 +49,7 @@ class Engine:
         self._queue = JobQueue(self._connection.url)
         await self._connection.ping()
         store = DirectoryStore.open(settings.store_directory, settings.durability)
-        where = str(settings.store_directory.absolute())
-        await self._connection.ask("HSET", STORES, store.id, where)
+        await introduce(self._connection, store)
         limits = TransportLimits(
             connect_timeout=settings.connect_timeout.total_seconds(),
             first_byte_timeout=settings.first_byte_timeout.total_seconds(),
@@ -61,7 +62,9 @@ class Engine:
             Agenda(self._connection, settings), self._queue, store, settings
         )
         if self._reclaiming:
-            self._background.append(asyncio.create_task(self.reclaimer.run()))
+            sweep = sweep_for_ever(Sweep(self._connection, store))
+            for duty in (self.reclaimer.run(), sweep):
+                self._background.append(asyncio.create_task(duty))
 
     async def perform(self, scope: str, uid: str, job_id: str) -> None:
         """Carry one lane of a fetch, if it has room for one (R1)."""
