@@ -9,14 +9,21 @@ from schemas.errors import InvalidName
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 MAX_ID_BYTES = 1024
+RESERVED = frozenset(
+    ("aborts", "agenda", "identity", "leaving", "reclaim", "scopes", "stores")
+)
+"""Names that no scope may have: their Redis keys are everybody's."""
 
 
 def check_scope(scope: str) -> str:
     """Return ``scope`` if it has the form of a scope name.
 
     Raises:
-        InvalidName: it is not 1 to 64 letters, digits, dots, dashes or underscores.
+        InvalidName: it is not 1 to 64 letters, digits, dots, dashes or underscores,
+            or is reserved.
     """
+    if scope in RESERVED:
+        raise InvalidName(f"{scope!r} is no scope name: this word is reserved")
     return _check("scope", scope)
 
 

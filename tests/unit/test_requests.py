@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker import keys
 from schemas.errors import InvalidName, InvalidOptions, InvalidRequest, InvalidURL
-from schemas.names import check_id, check_scope
+from schemas.names import RESERVED, check_id, check_scope
 from schemas.options import FetchOptions
 from schemas.requests import MAX_BODY_BYTES, Request
 
@@ -140,6 +141,16 @@ def test_a_request_survives_its_journey_through_redis(
 def test_a_scope_that_is_no_name_is_refused(scope: str) -> None:
     with pytest.raises(InvalidName, match="scope"):
         check_scope(scope)
+
+
+def test_no_scope_has_the_name_of_a_key_that_is_everybodys() -> None:
+    texts = [value for value in vars(keys).values() if isinstance(value, str)]
+    own = {t.removeprefix(keys.PREFIX) for t in texts if t.startswith(keys.PREFIX)}
+
+    assert own - {""} == RESERVED, "schemas.names.RESERVED lacks a key of broker.keys"
+    for name in RESERVED:
+        with pytest.raises(InvalidName, match="reserved"):
+            check_scope(name)
 
 
 @pytest.mark.parametrize("id", ["", None, 3, "x" * 1025, "é" * 513, "\ud800"])
