@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     allow_networks: Annotated[AddressPolicy, NoDecode] = Field(
         AddressPolicy(), description="networks that workers may reach though not public"
     )
+    secrets_dir: Path | None = Field(
+        None, description="directory of the secrets that request headers may name"
+    )
 
     lease: Seconds = Field(
         timedelta(seconds=10), description="how long a right lasts without renewal"

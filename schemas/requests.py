@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, Self
+
+from typing_extensions import override
 
 from schemas import codec
 from schemas.errors import InvalidMessage, InvalidRequest
 from schemas.fetches import Priority
+from schemas.secrets import check_references, shown_headers
 from schemas.urls import parse_url
 
 Mode = Literal["cors", "same-origin", "navigate", "no-cors"]
@@ -76,6 +79,9 @@ class Request:
     ignored, and text without a known one checks nothing. A malformed digest of a known
     one is met by no bytes.
 
+    A word ``secret:NAME`` in the value of a header, as in ``Bearer secret:NAME``, is
+    replaced by the worker with a secret of its own, for origins to which it may go.
+
     Raises:
         InvalidRequest: a member is malformed or forbidden; the message shows it.
     """
@@ -117,6 +123,12 @@ class Request:
     def of(cls, item: Request | str) -> Self | Request:
         """Return ``item`` as a request; a string is its URL (BF-IDL-03)."""
         return item if isinstance(item, Request) else cls(item)
+
+    @override
+    def __repr__(self) -> str:
+        shown = {each.name: getattr(self, each.name) for each in fields(self)}
+        shown["headers"] = shown_headers(self.header_list)
+        return f"Request({', '.join(f'{key}={shown[key]!r}' for key in shown)})"
 
     @property
     def header_list(self) -> tuple[tuple[str, str], ...]:
@@ -199,7 +211,8 @@ def _check_headers(headers: Headers | None) -> tuple[tuple[str, str], ...]:
         checked = tuple(_check_header(name, value) for name, value in pairs)
     except (ValueError, AttributeError) as error:
         raise InvalidRequest(
-            f"headers must be a mapping or pairs of strings, got {headers!r}"
+            "headers must be a mapping or pairs of strings, got "
+            f"{type(headers).__name__}"
         ) from error
     size = sum(len(name) + len(value) for name, value in checked)
     if len(checked) > MAX_HEADERS or size > MAX_HEADER_BYTES:
@@ -217,7 +230,9 @@ def _check_header(name: str, value: str) -> tuple[str, str]:
         raise InvalidRequest(f"the header {name!r} is set by the worker alone")
     value = value.strip(" \t\r\n")
     if any(char in "\r\n\0" or ord(char) > 0xFF for char in value):
-        raise InvalidRequest(f"the value of header {name!r} cannot be sent: {value!r}")
+        [(_, shown)] = shown_headers([(name, value)])
+        raise InvalidRequest(f"the value of header {name!r} cannot be sent: {shown!r}")
+    check_references(name, value)
     return name, value
 
 

@@ -17,10 +17,12 @@ from broker.settings import Settings
 from schemas.errors import StorageError
 from schemas.integrity import Demand
 from schemas.records import RecordResult, ResponseHead
+from schemas.secrets import referring
 from workers import ranges
 from workers.exchange import Fault, Outgoing, TransferError
 from workers.redirects import STATUSES, RedirectRefused, next_hop
 from workers.retry import Retry, RetryPolicy, Settle, decide
+from workers.secrets import Secrets
 from workers.transport import Transport
 from workers.verification import by_origin, demands
 from workers.work import Work
@@ -37,6 +39,7 @@ class Exchanges:
     ) -> None:
         self.transport = transport
         self.store = store
+        self.secrets = Secrets(settings.secrets_dir)
         self.addresses = settings.allow_networks
         self.deadline = settings.deadline
         self.random = random.Random()
@@ -104,7 +107,8 @@ class Completion:
 
     def _outgoing(self, offset: int) -> Outgoing:
         request, validators = self._work.request, self._work.validators
-        headers = [*request.header_list, ("Accept-Encoding", "identity")]
+        filled = self._exchanges.secrets.headers(request)
+        headers = [*filled, ("Accept-Encoding", "identity")]
         if offset and validators is not None:
             headers += ranges.range_headers(offset, validators)
         body = _Upload(request.content) if request.body is not None else None
@@ -124,6 +128,7 @@ class Completion:
                 count=hops,
                 mode=request.redirect,
                 policy=self._exchanges.addresses,
+                secrets=referring(request.header_list),
             )
             if hop is None:
                 return

@@ -6,7 +6,7 @@ decided elsewhere, from what an exchange brought back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -52,11 +52,14 @@ class Body(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One request on its way to the origin; ``url`` is serialised and checked."""
+    """One request on its way to the origin; ``url`` is serialised and checked.
+
+    Its headers hold secrets, which its text must not show.
+    """
 
     method: str
     url: str
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     body: Body | None = None
 
 

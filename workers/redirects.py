@@ -10,6 +10,7 @@ from urllib.parse import quote
 from schemas.addresses import AddressPolicy
 from schemas.errors import ForbiddenAddress, InvalidURL
 from schemas.records import ResponseHead
+from schemas.secrets import is_secret_header
 from schemas.urls import check_address, origin_of, parse_url
 from workers.exchange import Fault, Outgoing, TransferError
 
@@ -26,30 +27,6 @@ _BODY_HEADERS = frozenset(
         "content-length",
     }
 )
-SECRET_HEADERS = frozenset(
-    {
-        "authorization",
-        "proxy-authorization",
-        "cookie",
-        "cookie2",
-        "x-api-key",
-        "api-key",
-        "apikey",
-        "x-auth-token",
-        "x-access-token",
-        "x-amz-security-token",
-        "x-csrf-token",
-        "private-token",
-        "job-token",
-        "deploy-token",
-        "x-goog-api-key",
-        "x-goog-iam-authorization-token",
-        "ocp-apim-subscription-key",
-        "x-vault-token",
-        "x-github-token",
-    }
-)
-"""Request headers that another origin never gets, in lower case."""
 
 
 class RedirectRefused(TransferError):
@@ -72,7 +49,7 @@ def next_hop(
     ``count`` redirects were followed before; 20 is the limit. In mode ``manual`` no
     redirect is followed. A literal address is held against ``policy`` here, names when
     they are dialled; ``refusal`` is the scope's own say on a URL. Header names in
-    ``secrets`` are dropped on a change of origin, like those of ``SECRET_HEADERS``.
+    ``secrets`` are dropped on a change of origin, like those that tell secrets anyway.
     A body that goes along was read once: the caller gives the next exchange a new one.
 
     Raises:
@@ -150,8 +127,9 @@ def _redirected(
         method, body = "GET", None
         dropped |= _BODY_HEADERS
     if origin_of(url) != origin_of(outgoing.url):
-        dropped |= SECRET_HEADERS
         dropped |= {name.lower() for name in secrets}
+        names = (name for name, _ in outgoing.headers)
+        dropped |= {name.lower() for name in names if is_secret_header(name)}
     headers = tuple(
         (name, value) for name, value in outgoing.headers if name.lower() not in dropped
     )

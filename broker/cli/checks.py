@@ -57,6 +57,7 @@ async def all_checks(settings: Settings) -> list[Check]:
     return [
         _packages(),
         *await to_thread.run_sync(_store, settings),
+        *await to_thread.run_sync(_secrets, settings.secrets_dir),
         *await _redis(settings),
     ]
 
@@ -93,6 +94,22 @@ def _store(settings: Settings) -> list[Check]:
         Check("store", Verdict.OK, f"{directory} is writable, id {store.id}"),
         Check("disk", verdict, told),
     ]
+
+
+def _secrets(directory: Path | None) -> list[Check]:
+    if directory is None:
+        return []
+    try:
+        files = {path.name for path in directory.iterdir() if path.is_file()}
+    except OSError as error:
+        told = f"{error}; name a readable directory in BGFETCH_SECRETS_DIR"
+        return [Check("secrets", Verdict.FAIL, told)]
+    names = {name for name in files if "." not in name}
+    unbound = sorted(name for name in names if f"{name}.origins" not in files)
+    if unbound:
+        told = f"{', '.join(unbound)} may go nowhere: list origins in NAME.origins"
+        return [Check("secrets", Verdict.WARN, told)]
+    return [Check("secrets", Verdict.OK, f"{len(names)} in {directory}")]
 
 
 async def _redis(settings: Settings) -> list[Check]:

@@ -537,3 +537,16 @@ def test_doctor_warns_of_folders_that_our_packages_hide(
 
     assert told.startswith("warn")
     assert str(tmp_path / "workers") in told
+
+
+def test_doctor_names_secrets_that_may_go_nowhere(
+    bgfetch: Bgfetch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("github", "github.origins", "gitlab"):
+        (tmp_path / name).write_text("hunter2")
+    monkeypatch.setenv("BGFETCH_SECRETS_DIR", str(tmp_path))
+
+    ended = bgfetch("doctor")
+
+    assert "gitlab may go nowhere: list origins in NAME.origins" in ended.out
+    assert "hunter2" not in ended.out
