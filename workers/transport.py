@@ -1,17 +1,13 @@
-"""HTTP exchanges over libcurl: the only module that knows it.
+"""HTTP exchanges over libcurl, which only this module and ``handles`` know.
 
 One multi handle carries all exchanges of a transport on the event loop; connections and
-easy handles are kept for the next exchange. What libcurl could decide by itself is off:
-redirects, content decoding, proxies from the environment, credentials from files.
+easy handles are kept for the next exchange.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Self
 
 import certifi
@@ -27,9 +23,7 @@ from workers.exchange import (
     TransferError,
     TransportLimits,
 )
-from workers.faults import fault_of
-from workers.guard import Guard
-from workers.heads import request_lines
+from workers.handles import Easy
 from workers.reactor import Reactor
 from workers.reception import Reception
 from workers.slots import Slots
@@ -43,10 +37,6 @@ __all__ = [
     "Transport",
     "TransportLimits",
 ]
-
-_REPEATABLE = ("GET", "HEAD")
-_FRAMED = ("POST", "PUT")
-"""Methods that announce even a missing body, with ``Content-Length: 0``."""
 
 
 class Transport:
@@ -68,7 +58,7 @@ class Transport:
         self._ca_bundle = ca_bundle or certifi.where()
         self._slots = Slots(limits.connections, limits.max_connections_per_host)
         self._multi: _Multi | None = None
-        self._idle: list[_Easy] = []
+        self._idle: list[Easy] = []
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -129,10 +119,10 @@ class Transport:
         if error is not None:
             raise error
 
-    def _new_easy(self) -> _Easy:
-        return _Easy(self._limits, self._policy, self._ca_bundle)
+    def _new_easy(self) -> Easy:
+        return Easy(self._limits, self._policy, self._ca_bundle)
 
-    def _keep(self, easy: _Easy, *, plain: bool) -> None:
+    def _keep(self, easy: Easy, *, plain: bool) -> None:
         # The options of the rarer methods are not undone one by one.
         if self._closed or not plain:
             easy.curl.close()
@@ -148,7 +138,7 @@ class _Multi:
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time
         self._reactor = Reactor(self._act)
-        self._active: dict[pycurl.Curl, tuple[_Easy, _Done]] = {}
+        self._active: dict[pycurl.Curl, tuple[Easy, _Done]] = {}
         self._interval = limits.interval
         self._watchdog: asyncio.TimerHandle | None = None
         self._multi = pycurl.CurlMulti()
@@ -156,7 +146,7 @@ class _Multi:
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._reactor.arm)
 
-    async def perform(self, easy: _Easy) -> BaseException | None:
+    async def perform(self, easy: Easy) -> BaseException | None:
         """Carry one transfer to its end and return its error, if it has one."""
         done: _Done = self._loop.create_future()
         self._multi.add_handle(easy.curl)
@@ -221,84 +211,3 @@ class _Multi:
 
 
 _Done = asyncio.Future[BaseException | None]
-
-
-class _Easy:
-    """One easy handle of libcurl, its guard, and the exchange that it carries."""
-
-    def __init__(
-        self, limits: TransportLimits, policy: AddressPolicy, ca_bundle: str
-    ) -> None:
-        self._guard = Guard(policy)
-        self._headers: tuple[tuple[str, str], ...] | None = None
-        self.curl = curl = pycurl.Curl()
-        protocols = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
-        for option, value in (
-            (pycurl.NOSIGNAL, 1),
-            (pycurl.PROTOCOLS, protocols),
-            (pycurl.REDIR_PROTOCOLS, protocols),
-            (pycurl.FOLLOWLOCATION, 0),
-            (pycurl.PROXY, ""),
-            (pycurl.NETRC, pycurl.NETRC_IGNORED),
-            (pycurl.HTTP09_ALLOWED, 0),
-            (pycurl.HTTP_CONTENT_DECODING, 0),
-            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS),
-            (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
-            (pycurl.CAINFO, ca_bundle),
-            (pycurl.PATH_AS_IS, 1),
-            (pycurl.BUFFERSIZE, 1024 * 1024),
-            (pycurl.CONNECTTIMEOUT_MS, round(limits.connect_timeout * 1000)),
-            (pycurl.OPENSOCKETFUNCTION, self._guard.open_socket),
-        ):
-            curl.setopt(option, value)
-
-    def prepare(self, outgoing: Outgoing, reception: Reception) -> None:
-        """Set what differs from one exchange to the next."""
-        self._guard.reset()
-        self.reception = reception
-        curl, method = self.curl, outgoing.method
-        curl.setopt(pycurl.URL, outgoing.url.partition("#")[0])
-        if outgoing.headers != self._headers:
-            curl.setopt(pycurl.HTTPHEADER, request_lines(outgoing.headers))
-            self._headers = outgoing.headers
-        curl.setopt(pycurl.PREREQFUNCTION, reception.ready)
-        curl.setopt(pycurl.HEADERFUNCTION, reception.header)
-        curl.setopt(pycurl.WRITEFUNCTION, reception.body)
-        if method == "HEAD":
-            curl.setopt(pycurl.NOBODY, 1)
-        elif method != "GET":
-            curl.setopt(pycurl.CUSTOMREQUEST, method)
-        if method not in _REPEATABLE:
-            # On a kept connection that turns out dead libcurl would send it again.
-            curl.setopt(pycurl.FRESH_CONNECT, 1)
-        if outgoing.body is not None or method in _FRAMED:
-            length = 0 if outgoing.body is None else outgoing.body.length
-            curl.setopt(pycurl.UPLOAD, 1)
-            curl.setopt(pycurl.INFILESIZE_LARGE, length)
-            curl.setopt(pycurl.READFUNCTION, reception.upload)
-
-    def fault(self, code: int, message: str) -> TransferError:
-        """What a failed transfer is called here."""
-        guard, connected = self._guard, self.reception.connected
-        if code == pycurl.E_COULDNT_CONNECT and guard.refusal is not None:
-            return TransferError(
-                Fault.FORBIDDEN, f"the address may not be reached: {guard.refusal}"
-            )
-        if not connected and guard.failure is not None:
-            message = f"{message}: {guard.failure}"
-        errno = self.curl.getinfo(pycurl.OS_ERRNO)
-        return fault_of(code, message, connected=connected, errno=errno)
-
-    def result(self, fault: TransferError | None) -> BaseException | None:
-        """What the exchange raises at its end."""
-        answer = self.reception.answer
-        if answer is not None and answer.ambiguous:
-            self._shut()
-        return self.reception.result(fault)
-
-    def _shut(self) -> None:
-        """Make libcurl find the connection dead when it would use it again."""
-        descriptor = self.curl.getinfo(pycurl.ACTIVESOCKET)
-        if descriptor >= 0:
-            with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as own:
-                own.shutdown(socket.SHUT_RDWR)
