@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -23,6 +23,7 @@ BUFFER = 512 * 1024
 """Bytes gathered before they are written: libcurl hands over 16 KiB at a time."""
 BLOCK = 1024 * 1024
 """Bytes read at a time."""
+Decode = Callable[[bytes], Iterable[bytes]]
 _MOST_BUFFERS = 1024  # what one pwritev takes (IOV_MAX)
 
 
@@ -116,14 +117,16 @@ class Part:
             except OSError as error:
                 raise self._fail(error) from error
 
-    def digest_in(self, algorithm: str) -> bytes:
+    def digest_in(self, algorithm: str, decode: Decode | None = None) -> bytes:
         """Return the digest of all accepted bytes under an algorithm of hashlib's.
+
+        With ``decode``, of what it makes of them, block by block.
 
         To be called in a thread, while nobody writes: sha256 is at hand once the
         buffer is flushed, for others everything is read back.
         """
         self.flush()
-        if algorithm == "sha256" and self._hash is not None:
+        if decode is None and algorithm == "sha256" and self._hash is not None:
             self.rehash()
             return self._hash.digest()
         digest, at = hashlib.new(algorithm), 0
@@ -132,8 +135,9 @@ class Part:
                 block = self._read(at)
             except OSError as error:
                 raise self._fail(error) from error
-            digest.update(block)
             at += len(block)
+            for piece in (block,) if decode is None else decode(block):
+                digest.update(piece)
         return digest.digest()
 
     @property

@@ -68,8 +68,7 @@ class RecordReader:
     @property
     def decoding(self) -> DecodingLimits:
         """How large a decoded body may become."""
-        settings = self._settings
-        return DecodingLimits(settings.max_decoded, settings.max_decoded_ratio)
+        return self._settings.decoding
 
     async def look(
         self, keys: FetchKeys, index: int, *, reader: str = ""

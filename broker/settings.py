@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from broker.blobs import Durability
+from broker.codings import DecodingLimits
 from broker.embedded import EmbeddedServer, data_directory
 from schemas.addresses import AddressPolicy
 from schemas.errors import ConfigError, Unreachable
@@ -139,6 +140,11 @@ class Settings(BaseSettings):
     def store_directory(self) -> Path:
         """Where blobs are kept: ``BGFETCH_STORE``, else the user's data directory."""
         return self.store or data_directory() / "blobs"
+
+    @property
+    def decoding(self) -> DecodingLimits:
+        """How large a coded body may become."""
+        return DecodingLimits(self.max_decoded, self.max_decoded_ratio)
 
     def found_redis(self, url: str | None = None) -> str:
         """Return the URL to use: given, configured, or of the server that runs here.

@@ -13,8 +13,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from broker.blobs import DirectoryStore
+from broker.codings import decoder_of
 from broker.settings import Settings
-from schemas.errors import StorageError
+from schemas.errors import StorageError, UndecodableBody
 from schemas.integrity import Demand
 from schemas.records import RecordResult, ResponseHead
 from schemas.secrets import referring
@@ -42,6 +43,7 @@ class Exchanges:
         self.secrets = Secrets(settings.secrets_dir)
         self.addresses = settings.allow_networks
         self.deadline = settings.deadline
+        self.decoding = settings.decoding
         self.random = random.Random()
         self.policy = RetryPolicy(
             max_attempts=settings.max_attempts,
@@ -207,12 +209,22 @@ class Completion:
             wrong = f"status {head.status} {head.status_text}".rstrip()
         for demand in demands(work.request, first, latest, user_range=self._user_range):
             # Until this is known the record is open, and its lane keeps its lease.
-            found = await work.digest(demand.algorithm)
+            try:
+                found = await self._digest(demand, first)
+            except UndecodableBody as error:
+                work.fail(f"{demand.source}: {error}")
+                return
             if not demand.met_by(found):
                 refusal = demand.refusal(found)
                 self._mismatched(demand, f"{wrong}; {refusal}" if wrong else refusal)
                 return
         work.settle(RecordResult.BAD_STATUS if wrong else RecordResult.SUCCESS, wrong)
+
+    async def _digest(self, demand: Demand, head: ResponseHead) -> bytes:
+        # An origin speaks of what it sends; Fetch checks integrity after decoding.
+        limits = self._exchanges.decoding
+        decoder = None if by_origin(demand) else decoder_of(head, limits)
+        return await self._work.digest(demand.algorithm, decoder)
 
     def _mismatched(self, demand: Demand, detail: str) -> None:
         """Fail, but once try bytes again that the origin's own digest disowns."""

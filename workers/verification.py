@@ -2,7 +2,8 @@
 
 | who names them        | what they cover               | when they are checked  |
 |-----------------------|-------------------------------|------------------------|
-| ``Request.integrity`` | the body, whatever its status | always, as Fetch does  |
+| ``Request.integrity`` | the body, decoded, whatever   | always, as Fetch does  |
+|                       | its status                    |                        |
 | ``Repr-Digest``       | the whole representation      | 200 and 206 to a GET   |
 | ``Content-Digest``    | the content of one answer     | if it alone brought    |
 |                       |                               | the body: 200 or 206   |
@@ -10,8 +11,8 @@
 A ``Repr-Digest`` holds for a body that several answers brought: they were proved to be
 of one representation. It says nothing of the slice that a caller's own ``Range`` asked
 for, and for methods other than GET it may be that of another resource (RFC 9530 § 3.1).
-All cover the bytes as stored, content coding included. Digests in trailers are not
-seen.
+Those of an origin cover the bytes as stored, content coding included. Digests in
+trailers are not seen.
 """
 
 from __future__ import annotations

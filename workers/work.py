@@ -8,6 +8,7 @@ from datetime import timedelta
 from anyio import to_thread
 
 from broker.blobs import DirectoryStore, Part
+from broker.codings import Decoder
 from broker.lanes import Claim, RecordReport
 from schemas.errors import StorageError
 from schemas.records import (
@@ -148,10 +149,18 @@ class Work:
         self._counted += len(chunk)
         return True
 
-    async def digest(self, algorithm: str) -> bytes:
-        """Hash what is stored, off the event loop; nothing is written meanwhile."""
+    async def digest(self, algorithm: str, decoder: Decoder | None) -> bytes:
+        """Hash what is stored, or decodes to, off the loop; nobody writes meanwhile.
+
+        Raises:
+            UndecodableBody: the decoder refuses the bytes.
+        """
         assert self.part is not None
-        return await to_thread.run_sync(self.part.digest_in, algorithm)
+        if decoder is None:
+            return await to_thread.run_sync(self.part.digest_in, algorithm)
+        found = await to_thread.run_sync(self.part.digest_in, algorithm, decoder.decode)
+        decoder.finish()
+        return found
 
     def begin_again(self, reason: str) -> None:
         """Give up what is stored: the next bytes go to a new part (R3)."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
+import re
 import threading
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -343,3 +345,46 @@ async def test_a_malformed_digest_field_is_ignored(
     record = await fetch(manager, engine, origin.url("/a"))
 
     assert record.result == "success"
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_integrity_is_of_the_decoded_body_and_an_origin_s_digest_of_the_coded_one(
+    manager: BackgroundFetchManager, engine: Engine, origin: Origin, algorithm: str
+) -> None:
+    """Fetch § main fetch checks what it has decoded; RFC 9530 § 3 what is sent."""
+    coded = gzip.compress(BODY)
+    headers = {"Content-Encoding": "gzip", **digest("Repr-Digest", coded, algorithm)}
+    origin.add("/a", coded, headers=headers, cut_after=[500])
+    request = Request(origin.url("/a"), integrity=sri(algorithm, BODY))
+
+    record = await fetch(manager, engine, request)
+
+    assert record.result == "success"
+    assert await (await record.response_ready).read() == BODY
+
+
+@pytest.mark.parametrize(
+    ("coded", "reason"),
+    [
+        (gzip.compress(OTHER), "integrity: expected "),
+        (gzip.compress(BODY)[:-1], "integrity: .* ends before its gzip does"),
+        (gzip.compress(bytes(300 * 2**20)), "integrity: .* BGFETCH_MAX_DECODED_RATIO"),
+    ],
+)
+async def test_a_coded_body_that_cannot_be_proved_fails(
+    manager: BackgroundFetchManager,
+    engine: Engine,
+    origin: Origin,
+    settings: Settings,
+    coded: bytes,
+    reason: str,
+) -> None:
+    """Faults 46, 57."""
+    origin.add("/a", coded, headers={"Content-Encoding": "gzip"})
+    request = Request(origin.url("/a"), integrity=sri("sha256", BODY))
+
+    record = await fetch(manager, engine, request)
+
+    assert record.result == "fetch-error"
+    assert re.match(reason, record.failure_reason)
+    assert files(settings) == 0
