@@ -130,6 +130,7 @@ async def test_a_coded_body_whose_transfer_broke_is_resumed_and_decodes_whole(
         ("br", CODED, "unknown content coding 'br'"),
         ("gzip", BODY, "is not gzip"),
     ],
+    ids=["truncated", "two codings", "unknown", "not coded"],
 )
 async def test_a_body_that_cannot_be_decoded_is_an_error_and_saves_no_file(
     manager: BackgroundFetchManager,

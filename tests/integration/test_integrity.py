@@ -370,6 +370,7 @@ async def test_integrity_is_of_the_decoded_body_and_an_origin_s_digest_of_the_co
         (gzip.compress(BODY)[:-1], "integrity: .* ends before its gzip does"),
         (gzip.compress(bytes(300 * 2**20)), "integrity: .* BGFETCH_MAX_DECODED_RATIO"),
     ],
+    ids=["another body", "truncated", "bomb"],
 )
 async def test_a_coded_body_that_cannot_be_proved_fails(
     manager: BackgroundFetchManager,

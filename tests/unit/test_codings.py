@@ -102,6 +102,7 @@ def test_a_member_that_is_cut_short_spoils_those_before_it() -> None:
         ("deflate", zlib.compress(b"a") + b"x", "goes on after the end"),
         ("deflate", b"\xff\xff\xff", "is not deflate"),
     ],
+    ids=["text", "rubbish after it", "checksum", "bytes after it", "no deflate"],
 )
 def test_bytes_of_another_form_are_refused(
     coding: str, coded: bytes, message: str
