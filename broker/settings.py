@@ -17,6 +17,7 @@ from broker.codings import DecodingLimits
 from broker.embedded import EmbeddedServer, data_directory
 from schemas.addresses import AddressPolicy
 from schemas.errors import ConfigError, Unreachable
+from schemas.records import Digest
 
 
 def _seconds(value: object) -> object:
@@ -40,6 +41,9 @@ class Settings(BaseSettings):
     store: Path | None = Field(None, description="directory of the blob store")
     durability: Durability = Field(
         Durability.FULL, description="when bytes are forced to disk: full, boot or none"
+    )
+    digest: Digest = Field(
+        Digest.SHA256, description="what is computed of every body: sha256 or none"
     )
     allow_networks: Annotated[AddressPolicy, NoDecode] = Field(
         AddressPolicy(), description="networks that workers may reach though not public"

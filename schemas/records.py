@@ -27,6 +27,14 @@ class RecordResult(StrEnum):
 _EXPOSED = (RecordResult.OPEN, RecordResult.SUCCESS, RecordResult.BAD_STATUS)
 
 
+class Digest(StrEnum):
+    """What is computed of every body while it is stored."""
+
+    SHA256 = "sha256"
+    NONE = "none"
+    """Only what a request's integrity or an origin demands, once a body is whole."""
+
+
 class ResponseHead(Message):
     """Status line and headers of one answer; names as received, order kept."""
 
@@ -77,7 +85,10 @@ class RecordState(Message):
     validators: Validators | None = None
     checkpoint: Checkpoint | None = None
     digest: str = ""
-    """sha256 of the stored bytes, hexadecimal, once the record is complete (R6)."""
+    """sha256 of the stored bytes, hexadecimal, once the record is complete (R6).
+
+    Empty until then, and where digests are off.
+    """
     attempts: int = 0
     restarts: int = 0
     failures: int = 0

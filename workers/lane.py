@@ -150,11 +150,12 @@ class Lane:
 
     def _admit(self, claims: Iterable[Claim]) -> None:
         known = {work.index for work in self._working()}
+        store, digest = self._exchanges.store, self._settings.digest
         for claim in claims:
             if claim.index not in known:
                 parked = self._parked.pop(claim.index, None)
-                store = self._exchanges.store
-                self._backlog.append(Work(claim, store, self._allowance, parked))
+                work = Work(claim, store, self._allowance, parked, digest=digest)
+                self._backlog.append(work)
         self._start()
 
     def _working(self) -> Iterable[Work]:

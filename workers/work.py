@@ -13,6 +13,7 @@ from broker.lanes import Claim, RecordReport
 from schemas.errors import StorageError
 from schemas.records import (
     Checkpoint,
+    Digest,
     RecordResult,
     RecordState,
     ResponseHead,
@@ -46,6 +47,8 @@ class Work:
         store: DirectoryStore,
         allowance: Allowance,
         parked: Work | None = None,
+        *,
+        digest: Digest = Digest.SHA256,
     ) -> None:
         """``parked`` is this lane's earlier work on the record, its part still open."""
         state = claim.state
@@ -66,7 +69,9 @@ class Work:
         self._allowance = allowance
         self._validators = state.validators
         self._checkpoint = state.checkpoint
+        self._hashing = digest is Digest.SHA256
         self._digest = ""
+        self._final = False
         self._counted = claim.stored
         self._named = state.checkpoint.part if state.checkpoint else ""
         self._offered = ""
@@ -116,7 +121,7 @@ class Work:
     async def open(self) -> None:
         """Go on with the part that a predecessor left, if it can be proved (R4)."""
         if self.part is None and self._checkpoint is not None:
-            self.part = self._store.resume(self._checkpoint)
+            self.part = self._store.resume(self._checkpoint, digest=self._hashing)
             if self.part is not None:
                 await to_thread.run_sync(self.part.rehash)
         if self.part is None:
@@ -131,7 +136,7 @@ class Work:
         """Store the body of a first answer, in a part of its own (R3)."""
         self.head, self._validators = head, None
         if self.part is None:
-            self.part = self._store.create()
+            self.part = self._store.create(digest=self._hashing)
             self._checkpoint = Checkpoint(
                 store=self._store.id, part=self.part.name, length=0
             )
@@ -205,7 +210,8 @@ class Work:
         if failure is not None:
             self.storage_failed(failure)
         elif self.part is not None and self._checkpoint is not None:
-            self._digest = self.part.digest
+            self._final = True
+            self._digest = self.part.digest if self._hashing else ""
             self._checkpoint = Checkpoint(
                 store=self._checkpoint.store,
                 part=self.part.name,
@@ -230,7 +236,7 @@ class Work:
         if part is not None:
             checkpoint = await to_thread.run_sync(part.checkpoint)
             # The part may have become a blob meanwhile, and its checkpoint final.
-            if part is self.part and not self._digest:
+            if part is self.part and not self._final:
                 self._checkpoint = checkpoint
 
     def _state(self) -> RecordState:

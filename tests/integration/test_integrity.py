@@ -13,11 +13,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broker.blobs import Part
+from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.record import BackgroundFetchRecord
 from broker.settings import Settings
 from schemas.errors import RecordFailed
 from schemas.fetches import FailureReason, Result
+from schemas.records import Digest
 from schemas.requests import Request
 from tests.integration.clock import SCOPE
 from workers.demo.origin import Origin
@@ -389,3 +391,43 @@ async def test_a_coded_body_that_cannot_be_proved_fails(
     assert record.result == "fetch-error"
     assert re.match(reason, record.failure_reason)
     assert files(settings) == 0
+
+
+async def test_without_digests_nothing_is_hashed_but_what_is_demanded_still_proved(
+    manager: BackgroundFetchManager,
+    origin: Origin,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``BGFETCH_DIGEST=none``, across a resume (R6)."""
+    for path in ("/plain", "/right", "/wrong"):
+        headers = {} if path == "/plain" else digest("Repr-Digest", BODY)
+        origin.add(path, BODY, headers=headers, cut_after=[100_000])
+    origin.replace("/wrong", OTHER)
+    requests: list[str | Request] = [
+        origin.url("/plain"),
+        Request(origin.url("/right"), integrity=sri("sha256", BODY)),
+        origin.url("/wrong"),
+    ]
+    read_back: list[str] = []
+
+    def noted(part: Part, algorithm: str, decode: None = None) -> bytes:
+        read_back.append(algorithm)
+        return digest_in(part, algorithm, decode)
+
+    digest_in = Part.digest_in
+    monkeypatch.setattr(Part, "digest_in", noted)
+    registration = await manager.fetch("x", requests)
+    engine = Engine(settings.model_copy(update={"digest": Digest.NONE}))
+    await engine.start()
+    async with asyncio.timeout(20):
+        await engine.perform(SCOPE, registration.uid, "job")
+    await engine.aclose()
+
+    plain, right, wrong = await registration.match_all()
+    assert await read(plain) == await read(right) == BODY
+    assert (await wrong.refresh()).result == "fetch-error"
+    assert read_back == ["sha256"] * 4  # two demands of one, and two transfers
+    keys = FetchKeys(SCOPE, registration.uid)
+    for index in range(3):
+        assert (await manager.reader.look(keys, index)).state.digest == ""
