@@ -1,0 +1,106 @@
+"""``bgfetch subscribe`` as people run it: how it ends, whatever its listeners do."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from broker.embedded import EmbeddedServer
+from tests.acceptance.machine import DEADLINE, Machine, Running
+
+HANGS = """
+import asyncio, threading, time
+from workers import ServiceWorker
+
+sw = ServiceWorker("podcasts")
+
+
+@sw.on("backgroundfetchabort")
+{kind} aborted(event):
+    print("attempt", event.attempt, flush=True)
+    if event.attempt == 1:
+        {hang}
+"""
+
+
+@pytest.fixture
+def server(machine: Machine) -> Iterator[EmbeddedServer]:
+    """A Redis that every command of the machine is told of."""
+    with EmbeddedServer.start(machine.home / "redis") as server:
+        machine.environment["BGFETCH_REDIS_URL"] = server.url
+        machine.environment["BGFETCH_SCOPE"] = "podcasts"
+        yield server
+
+
+def write(machine: Machine, kind: str, hang: str) -> None:
+    (machine.home / "podcasts.py").write_text(HANGS.format(kind=kind, hang=hang))
+
+
+def abort_something(machine: Machine) -> None:
+    machine.run("fetch", "https://cdn.example/a", "--id", "ep-5")
+    assert machine.run("abort", "ep-5").code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "hang"),
+    [
+        ("def", "threading.Event().wait()"),
+        ("async def", "await asyncio.Event().wait()"),
+    ],
+)
+def test_after_the_grace_a_listener_that_hangs_is_not_waited_for(
+    kind: str, hang: str, machine: Machine, server: EmbeddedServer
+) -> None:
+    """R20, faults 86 and 90: its delivery is handed back, uncounted, and goes on."""
+    write(machine, kind, hang)
+    with machine.running("subscribe", "podcasts:sw", "--grace", "0.2") as first:
+        first.says("subscribed")
+        abort_something(machine)
+        first.says("attempt 1")
+        first.process.terminate()
+        code = first.ends()
+    with machine.running("subscribe", "podcasts:sw") as second:
+        second.says("attempt 2")
+        second.says("event_acked")
+        second.process.terminate()
+        second.ends()
+
+    assert code == 0
+    assert "event_handed_back" in first.text
+    assert "Traceback" not in first.text + second.text
+
+
+def interrupt_until_it_ends(running: Running) -> int:
+    """Press Ctrl-C as an impatient person does."""
+    until = time.monotonic() + DEADLINE
+    while time.monotonic() < until:
+        running.process.send_signal(signal.SIGINT)
+        try:
+            running.process.wait(0.3)
+        except subprocess.TimeoutExpired:
+            continue
+        return running.ends()
+    raise AssertionError(f"it did not end:\n{running.text}")
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("hang", ["await asyncio.Event().wait()", "time.sleep(3600)"])
+def test_a_second_ctrl_c_ends_it_at_once_though_a_listener_blocks_the_event_loop(
+    hang: str, processes: str, machine: Machine, server: EmbeddedServer
+) -> None:
+    """Nobody waits for the grace, here an hour."""
+    write(machine, "async def", hang)
+    with machine.running(
+        *("subscribe", "podcasts:sw", "--grace", "1h", "--processes", processes)
+    ) as subscriber:
+        subscriber.says("subscribed")
+        abort_something(machine)
+        subscriber.says("attempt 1")
+        code = interrupt_until_it_ends(subscriber)
+
+    assert code == 130
+    assert machine.all_end()
