@@ -16,6 +16,7 @@ from redis.exceptions import (
     ConnectionError as RedisConnectionError,
 )
 from redis.exceptions import (
+    MasterDownError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
@@ -28,6 +29,12 @@ from broker.scripts import Argument, script
 from schemas.errors import ConfigError, QuotaExceeded, Unreachable
 
 ANSWER_SECONDS = 10.0
+
+# What a server answers that is away for now: a group went with its newest writes (R9),
+# it became a replica under a blocked command, another client's script holds it up, it
+# cannot write its log, or it has too few replicas.
+_AWAY = ("NOGROUP", "UNBLOCKED", "BUSY ", "MISCONF", "NOREPLICAS")
+_DEMOTED = (ReadOnlyError, MasterDownError)
 
 
 def masked(url: str) -> str:
@@ -43,20 +50,20 @@ def told_apart(url: str) -> Iterator[None]:
     """Turn the client's errors into ours.
 
     Raises:
-        Unreachable: the server does not answer, refuses writes for now, or has lost
-            the group that is read (R9).
+        Unreachable: the server does not answer, refuses commands for now, as one does
+            that loads its data or follows another, or has lost the group that is read.
         QuotaExceeded: the server is at its ``maxmemory``.
     """
     try:
         yield
     except OutOfMemoryError as error:
         raise QuotaExceeded(f"Redis at {masked(url)} is at its maxmemory") from error
-    except ReadOnlyError as error:
+    except _DEMOTED as error:
         raise Unreachable(f"Redis at {masked(url)} is a read-only replica") from error
     except ResponseError as error:
-        if not str(error).startswith("NOGROUP"):
+        if not str(error).startswith(_AWAY):
             raise
-        raise Unreachable(f"Redis at {masked(url)} lost a group: {error}") from error
+        raise Unreachable(f"Redis at {masked(url)} cannot serve: {error}") from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         raise Unreachable(f"no Redis at {masked(url)}: {error}") from error
 
@@ -108,9 +115,15 @@ class Connection:
         Raises:
             Unreachable: they were not. They may have been carried out.
         """
-        with told_apart(self.url):
-            async with asyncio.timeout(ANSWER_SECONDS + block.total_seconds()):
-                yield
+        try:
+            with told_apart(self.url):
+                async with asyncio.timeout(ANSWER_SECONDS + block.total_seconds()):
+                    yield
+        except Unreachable as error:
+            if isinstance(error.__cause__, _DEMOTED):
+                # Its successor may have its address by now: connect anew.
+                await self.redis.connection_pool.disconnect(inuse_connections=False)
+            raise
 
     async def run(
         self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()

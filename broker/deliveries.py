@@ -11,6 +11,9 @@ from broker.keys import FetchKeys, ScopeKeys
 from broker.settings import Settings
 from schemas.events import DeliveryOutcome
 
+MAX_REASON = 1000
+"""Characters of a failure's reason that are kept."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryName:
@@ -72,3 +75,8 @@ async def conclude(
             [*arguments, outcome],
         )
     )
+
+
+def bounded(reason: str) -> str:
+    """A reason as it is kept: in UTF-8, and not at any length."""
+    return reason.encode(errors="replace").decode()[:MAX_REASON]

@@ -14,16 +14,12 @@ from enum import StrEnum
 from redis.asyncio import Redis
 
 from broker.connection import Connection
-from broker.deliveries import DeliveryName
+from broker.deliveries import DeliveryName, bounded
 from broker.keys import LEAVING, SCOPES, FetchKeys, ScopeKeys
 from broker.settings import Settings, milliseconds
 from schemas.errors import InvalidState
-from schemas.events import DeadLetter, EventMessage, LetterState
+from schemas.events import EventMessage
 from schemas.fetches import FetchState
-
-MAX_REASON = 1000
-"""Characters of a failure's reason that are kept."""
-_DELIVERY = re.compile(r"[0-9a-f]{32}/[a-z]+(\.\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +157,14 @@ class Subscription:
             for entry, message in zip(rows[::2], rows[1::2], strict=True)
         ]
 
-    async def begin(self, delivery: Delivery) -> Begun | Refused:
-        """Take the right to handle a delivery, or tell why not."""
-        nonce = secrets.token_hex(8)
+    async def begin(
+        self, delivery: Delivery, nonce: str | None = None
+    ) -> Begun | Refused:
+        """Take the right to handle a delivery, or tell why not.
+
+        After a lost answer the same ``nonce`` gets the same right.
+        """
+        nonce = nonce or new_nonce()
         keys, arguments = self._name(delivery).context(self._settings)
         reply = await self._connection.run(
             "begin",
@@ -175,6 +176,11 @@ class Subscription:
         fields = dict(zip(reply[3][::2], reply[3][1::2], strict=True))
         state = FetchState.from_hash(fields)
         return Begun(delivery, nonce, reply[1], reply[2], state)
+
+    async def hand_back(self, delivery: Delivery, nonce: str) -> Nack:
+        """Give up a right that this process has, or may have; no failure (R20)."""
+        name = self._name(delivery)
+        return await self._nack(name, nonce, False, timedelta(0), "handed back")
 
     async def ack(self, begun: Begun) -> bool:
         """Acknowledge: all promises have settled. False if not held here any more."""
@@ -211,40 +217,10 @@ class Subscription:
                 int(failed),
                 milliseconds(delay),
                 self._settings.max_deliveries,
-                _bounded(reason),
+                bounded(reason),
             ],
         )
         return Nack(verdict.decode())
-
-    async def quarantine(self, entry: str, reason: str) -> None:
-        """Put an entry that cannot be read with the dead letters; nothing is lost."""
-        rows: list[tuple[bytes, dict[bytes, bytes]]] = await self._connection.ask(
-            "XRANGE", self._scope.events, entry, entry
-        )
-        fields = rows[0][1] if rows else {}
-        told = fields.get(b"delivery", b"").decode(errors="replace")
-        if not _DELIVERY.fullmatch(told):
-            await self._keep_foreign(entry, reason)
-            return
-        name = DeliveryName.of(self.scope, self.subscriber, f"{entry}/{told}")
-        keys, arguments = name.context(self._settings)
-        await self._connection.run(
-            "quarantine",
-            [*keys, *name.letter_keys(), self._scope.subscribers],
-            [*arguments, _bounded(reason)],
-        )
-
-    async def _keep_foreign(self, entry: str, reason: str) -> None:
-        """Keep a letter about an entry that no script of ours has published."""
-        letter = DeadLetter(
-            state=LetterState.UNREADABLE,
-            subscriber=self.subscriber,
-            entry=entry,
-            at=await self._connection.now(),
-            reason=_bounded(reason),
-        )
-        await self._connection.ask("HSET", self._keys.dead, entry, letter.encode())
-        await self._connection.ask("XACK", self._scope.events, self.subscriber, entry)
 
     async def expired(self) -> list[str]:
         """Deliveries whose holder's lease has ended."""
@@ -300,20 +276,24 @@ class Subscription:
             delivery.message.event,
         )
 
+    async def reconnect(self) -> None:
+        """Drop the reading connection: the next read begins with a new one."""
+        await self._reader.connection_pool.disconnect()
+
     async def aclose(self) -> None:
         """Close the reading connection; ``bury`` hands back what was not begun."""
         await self._reader.aclose()
+
+
+def new_nonce() -> str:
+    """What nobody else has: a holder's half of a fence (R2)."""
+    return secrets.token_hex(8)
 
 
 def _process_name() -> str:
     """A name for this process, new at every start (R10), that a person can place."""
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
     return f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
-
-
-def _bounded(reason: str) -> str:
-    """A reason as it is kept: in UTF-8, and not at any length."""
-    return reason.encode(errors="replace").decode()[:MAX_REASON]
 
 
 def _entries(reply: object) -> list[tuple[str, bytes]]:

@@ -21,6 +21,7 @@
         ├── ConfigError               a setting or target that cannot be used
         ├── StorageError              the blob store refused a read or write
         └── InvalidMessage            bytes that are no message of ours
+            └── NewerMessage          a message for a later release than this
 
 ``spec_name`` is the name of the exception in the specification and in the HTTP API.
 Classes whose name there is ``TypeError`` are Python's ``TypeError`` as well.
@@ -125,6 +126,10 @@ class ConfigError(Failure):
 
 class InvalidMessage(Failure):
     """Bytes are not a message of this project, or break its limits."""
+
+
+class NewerMessage(InvalidMessage):
+    """A message that only a later release of this project can read."""
 
 
 class StorageError(Failure):

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from schemas import codec
-from schemas.errors import InvalidMessage
+from schemas.errors import InvalidMessage, NewerMessage
 
 VERSION = 1
 """The schema version that this release writes; it reads this one and the one before."""
@@ -43,8 +43,11 @@ class Message(BaseModel):
         """Validate unpacked data.
 
         Raises:
-            InvalidMessage: a field is missing or has the wrong form.
+            InvalidMessage: a field is missing or has the wrong form, or the message is
+                of a release that is too old.
+            NewerMessage: it is of a later release, which others may run already.
         """
+        _check_version(cls.__name__, value)
         try:
             return cls.model_validate(value)
         except ValidationError as error:
@@ -53,3 +56,13 @@ class Message(BaseModel):
             raise InvalidMessage(
                 f"no {cls.__name__}: {where}: {first['msg']}"
             ) from error
+
+
+def _check_version(name: str, value: object) -> None:
+    version = value.get("v", VERSION) if isinstance(value, dict) else VERSION
+    if not isinstance(version, int):
+        return  # for the model to refuse
+    if version > VERSION:
+        raise NewerMessage(f"{name} of version {version}, later than {VERSION}")
+    if version < VERSION - 1:
+        raise InvalidMessage(f"{name} of version {version}, before {VERSION - 1}")

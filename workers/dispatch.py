@@ -1,28 +1,41 @@
-"""One delivery in a subscriber's process: begin, call listeners, conclude (§ fire)."""
+"""One delivery in a subscriber's process: begin, call listeners, conclude (§ fire).
+
+Redis may be away meanwhile: a begin is repeated under its nonce, and what a listener
+has brought to its end is acknowledged as soon as Redis is back.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 import structlog
 
 from broker.manager import BackgroundFetchManager
+from broker.quarantine import Quarantine
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Nack, Refused, Subscription
-from schemas.errors import Failure, InvalidMessage
+from broker.stream import Begun, Delivery, Nack, Subscription, new_nonce
+from schemas.errors import Failure, InvalidMessage, NewerMessage, Unreachable
 from schemas.events import EventMessage, EventType
 from workers.clients import ACTIVATION, Activation
 from workers.events import Lifetime, event_class
-from workers.service_worker import Listener, ServiceWorker
+from workers.service_worker import ServiceWorker
+from workers.threads import Threads
 
 log = structlog.get_logger()
+T = TypeVar("T")
+
+PAUSE_SECONDS = 0.5
+"""Between attempts to tell a Redis that is away."""
+NEWER_LEASES = 3
+"""Lease times that an event for a later release waits for another process."""
 
 Observer = Callable[[str, Begun], object]
 """Hears what became of a delivery: began, acked, failed, dead, lost, handed back."""
@@ -45,10 +58,20 @@ class Dispatcher:
         self._settings = settings
         self._observer = observer
         self._free = asyncio.Semaphore(settings.handlers)
+        self._threads = Threads(settings.handlers)
         self._lock = threading.Lock()
         self._held: dict[str, tuple[Begun, Lifetime]] = {}
         self._clock = asyncio.get_running_loop().time
         self._random = random.Random()
+        self._quarantine = Quarantine(
+            manager.connection, settings, subscription.scope, subscription.subscriber
+        )
+        self._warned: set[str] = set()
+        self._closing = False
+
+    def close(self) -> None:
+        """Begin nothing more; what was not begun is others'."""
+        self._closing = True
 
     def held(self) -> list[Begun]:
         """What this process works on and may keep. May be called from any thread.
@@ -75,21 +98,42 @@ class Dispatcher:
         """Bring one entry of the stream to its conclusion, or leave it to others."""
         try:
             decoded = EventMessage.decode(message)
+        except NewerMessage as error:
+            await self._leave_to_newer(entry, str(error))
+            return
         except InvalidMessage as error:
             log.error("event_unreadable", entry=entry, error=str(error))
-            with suppress(Failure):
-                await self._subscription.quarantine(entry, str(error))
+            await _answered(partial(self._quarantine.put_aside, entry, str(error)))
             return
         delivery = Delivery(entry, decoded, self._subscription.subscriber)
         async with self._free:
-            if delivery.member in self._held:
-                return
-            try:
-                begun = await self._subscription.begin(delivery)
-                if not isinstance(begun, Refused):
-                    await self._handle(begun)
-            except Failure as error:  # its lease ends, and it comes again
-                log.warning("delivery_interrupted", entry=entry, error=str(error))
+            if not self._closing and delivery.member not in self._held:
+                await self._hold(delivery)
+
+    async def _leave_to_newer(self, entry: str, why: str) -> None:
+        """Hand an event back uncounted; warn once of each such version."""
+        if why not in self._warned:
+            self._warned.add(why)
+            log.warning("event_for_later_release", entry=entry, error=why)
+        delay = NEWER_LEASES * self._settings.lease
+        if not await _answered(partial(self._quarantine.hand_back, entry, delay)):
+            await _answered(partial(self._quarantine.put_aside, entry, why))
+
+    async def _hold(self, delivery: Delivery) -> None:
+        """Begin a delivery and handle it; cancelled, hand it back (R20)."""
+        nonce, begun = new_nonce(), None
+        try:
+            begun = await _answered(partial(self._subscription.begin, delivery, nonce))
+            if isinstance(begun, Begun):
+                await self._handle(begun)
+        except asyncio.CancelledError:
+            with suppress(Failure):
+                await self._subscription.hand_back(delivery, nonce)
+            if isinstance(begun, Begun):
+                self._observer("handed back", begun)
+            raise
+        except Failure as error:  # its lease ends, and it comes again
+            log.warning("delivery_interrupted", entry=delivery.entry, error=str(error))
 
     async def _handle(self, begun: Begun) -> None:
         lifetime = Lifetime(self._settings.max_lifetime)
@@ -102,11 +146,6 @@ class Dispatcher:
             await self._conclude(begun, errors)
         except asyncio.CancelledError:
             lifetime.end()
-            with suppress(Failure):
-                await self._subscription.nack(
-                    begun, failed=False, delay=timedelta(0), reason="handed back"
-                )
-            self._observer("handed back", begun)
             raise
         finally:
             with self._lock:
@@ -147,8 +186,10 @@ class Dispatcher:
                 if inspect.iscoroutinefunction(listener):
                     lifetime.extend(listener(event))
                 else:
-                    await _in_thread(listener, event, lifetime)
-            except Exception as error:
+                    returned = await self._threads.run(partial(listener, event))
+                    if inspect.isawaitable(returned):
+                        lifetime.extend(returned)
+            except (Exception, SystemExit) as error:
                 log.exception("listener_raised", delivery=event.delivery_id)
                 raised.append(error)
         lifetime.dispatched()
@@ -158,16 +199,15 @@ class Dispatcher:
         """Acknowledge what has settled; let what was rejected come again (§7)."""
         name = begun.delivery.delivery_id
         if not errors:
-            acked = await self._subscription.ack(begun)
+            acked = await _answered(partial(self._subscription.ack, begun))
             self._observer("acked" if acked else "lost", begun)
             if not acked:
                 log.warning("acknowledged_too_late", delivery=name)
             return
         reason = "; ".join(f"{type(error).__name__}: {error}" for error in errors)
         delay = self._backoff(begun.failures)
-        verdict = await self._subscription.nack(
-            begun, failed=True, delay=delay, reason=reason
-        )
+        nack = partial(self._subscription.nack, failed=True, delay=delay, reason=reason)
+        verdict = await _answered(partial(nack, begun))
         self._observer("dead" if verdict is Nack.DEAD else "failed", begun)
         log.warning(
             "delivery_failed",
@@ -187,9 +227,11 @@ class Dispatcher:
         return longest * self._random.uniform(0.5, 1.0)
 
 
-async def _in_thread(listener: Listener, event: object, lifetime: Lifetime) -> None:
-    """Run a plain listener beside the loop, with this task's context."""
-    context = contextvars.copy_context()
-    returned = await asyncio.to_thread(context.run, listener, event)
-    if inspect.isawaitable(returned):
-        lifetime.extend(returned)
+async def _answered(call: Callable[[], Awaitable[T]]) -> T:
+    """Call until Redis answers: what is fenced may be sent again (R22)."""
+    while True:
+        try:
+            return await call()
+        except Unreachable as error:
+            log.warning("delivery_waits_for_redis", error=str(error))
+        await asyncio.sleep(PAUSE_SECONDS)

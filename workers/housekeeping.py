@@ -34,8 +34,10 @@ class Housekeeping:
         # Grace is per subscriber: another's passes say nothing about ours (R15).
         self._name = f"{subscription.scope}/{subscription.subscriber}/"
 
-    async def run(self, admit: Callable[[Rows], object]) -> None:
-        """Until cancelled, hand due deliveries to ``admit``."""
+    async def run(
+        self, room: Callable[[], int], admit: Callable[[Rows], object]
+    ) -> None:
+        """Until cancelled, hand due deliveries that have ``room`` to ``admit``."""
         loop = asyncio.get_running_loop()
         next_pass = loop.time()
         while True:
@@ -43,7 +45,7 @@ class Housekeeping:
                 if loop.time() >= next_pass:
                     await self.make_pass()
                     next_pass = loop.time() + self._settings.lease.total_seconds() / 4
-                admit(await self._subscription.collect(self._settings.handlers))
+                admit(await self._subscription.collect(room()))
             except Failure as error:
                 log.debug("housekeeping_waits", error=str(error))
             await asyncio.sleep(COLLECT_SECONDS)

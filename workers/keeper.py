@@ -59,6 +59,7 @@ class Keeper:
                 lost = self._extend(keys=keys, args=arguments)
             except (RedisError, OSError) as error:
                 log.warning("leases_not_extended", error=str(error))
+                self._redis.connection_pool.disconnect()  # a replica's, maybe
                 continue
             for delivery in lost:
                 self._lost(delivery.decode())

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
@@ -21,7 +22,7 @@ from broker.settings import Settings
 from broker.signals import on_first_signal
 from broker.stream import Begun, Subscription
 from broker.tasks import cancel_all
-from schemas.errors import Failure, InvalidState, StorageError
+from schemas.errors import Failure, InvalidState, QuotaExceeded, StorageError
 from workers.dispatch import Dispatcher, Observer
 from workers.housekeeping import Housekeeping
 from workers.keeper import Keeper
@@ -32,6 +33,10 @@ log = structlog.get_logger()
 
 BLOCK = timedelta(seconds=1)
 READ_AT_ONCE = 100
+PAUSE_SECONDS = 1.0
+"""How long Redis is left alone after it did not answer."""
+HAND_BACK_SECONDS = 5.0
+"""How long what the grace has cut short may take to hand its deliveries back."""
 
 
 class Runtime:
@@ -105,16 +110,28 @@ class Runtime:
         background = [
             asyncio.create_task(self._read(subscription, dispatcher)),
             asyncio.create_task(
-                housekeeping.run(lambda rows: self._admit(dispatcher, rows))
+                housekeeping.run(self._room, partial(self._admit, dispatcher))
             ),
             asyncio.create_task(reclaimer.run()),
         ]
         try:
-            await self._stopping.wait()
+            await self._until_stopped(background)
         finally:
             await cancel_all(background)
+            dispatcher.close()
             await self._drain()
             await asyncio.to_thread(keeper.stop)
+
+    async def _until_stopped(self, background: list[asyncio.Task[None]]) -> None:
+        """Return when stopped; a process that lives but is deaf would be the worst."""
+        stopped = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([stopped, *background], return_when="FIRST_COMPLETED")
+            for task in background:
+                if task.done():
+                    task.result()
+        finally:
+            await cancel_all([stopped])
 
     async def _read(self, subscription: Subscription, dispatcher: Dispatcher) -> None:
         answer_lost = False
@@ -127,10 +144,11 @@ class Runtime:
                 free = await self._free()
                 rows = await subscription.read(min(free, READ_AT_ONCE), BLOCK)
                 self._admit(dispatcher, rows)
-            except Failure as error:
+            except (Failure, QuotaExceeded) as error:
                 log.warning("subscriber_waits_for_redis", error=str(error))
                 answer_lost = True
-                await asyncio.sleep(1)
+                await asyncio.sleep(PAUSE_SECONDS)
+                await subscription.reconnect()
             except InvalidState as error:  # somebody removed the subscriber (R21)
                 log.error("subscriber_removed", error=str(error))
                 self.stop()
@@ -141,9 +159,13 @@ class Runtime:
 
         What cannot be handled here is left for other processes to read.
         """
-        while (free := self._settings.handlers - len(self._tasks)) < 1:
+        while (room := self._room()) < 1:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        return free
+        return room
+
+    def _room(self) -> int:
+        """How many more deliveries can be handled."""
+        return max(0, self._settings.handlers - len(self._tasks))
 
     def _admit(self, dispatcher: Dispatcher, rows: list[tuple[str, bytes]]) -> None:
         for entry, message in rows:
@@ -158,6 +180,10 @@ class Runtime:
             await asyncio.wait(
                 self._tasks, timeout=self._settings.grace.total_seconds()
             )
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:  # a second cancellation would stop them from handing back
+            await asyncio.wait(self._tasks, timeout=HAND_BACK_SECONDS)
         await cancel_all(self._tasks)
 
 

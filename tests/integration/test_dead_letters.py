@@ -13,6 +13,7 @@ from broker.agenda import Agenda, Verdict
 from broker.dead_letters import DeadLetters, LetterFilter
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
+from broker.quarantine import Quarantine
 from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.stream import Begun, Delivery, Nack, Refused, Subscription
@@ -40,6 +41,12 @@ async def process(
             return subscription
 
         yield start
+
+
+@pytest.fixture
+def quarantine(manager: BackgroundFetchManager) -> Quarantine:
+    """The quarantine of subscriber ``a``."""
+    return Quarantine(manager.connection, manager.settings, SCOPE, "a")
 
 
 @pytest.fixture
@@ -258,7 +265,10 @@ async def test_letters_are_found_by_subscriber_type_id_and_delivery(
 
 
 async def test_an_event_that_cannot_be_read_keeps_the_records_as_a_dead_letter(
-    manager: BackgroundFetchManager, process: Process, letters: DeadLetters
+    manager: BackgroundFetchManager,
+    process: Process,
+    letters: DeadLetters,
+    quarantine: Quarantine,
 ) -> None:
     """R21: quarantined; a process that can read it may have it by a replay."""
     sub = await process()
@@ -266,8 +276,8 @@ async def test_an_event_that_cannot_be_read_keeps_the_records_as_a_dead_letter(
     await registration.abort()
     [(entry, _)] = await sub.read(10, NOW)
 
-    await sub.quarantine(entry, "a newer version")
-    await sub.quarantine(entry, "a newer version")
+    await quarantine.put_aside(entry, "no event")
+    await quarantine.put_aside(entry, "no event")
     [letter] = await letters.find()
     await registration.refresh()
     kept = registration.records_available
@@ -276,7 +286,7 @@ async def test_an_event_that_cannot_be_read_keeps_the_records_as_a_dead_letter(
     await sub.ack(await begin(sub, again))
 
     await registration.refresh()
-    assert (letter.state, letter.reason) == ("unreadable", "a newer version")
+    assert (letter.state, letter.reason) == ("unreadable", "no event")
     assert (letter.id, letter.message) == ("x", None)
     assert kept
     assert replayed
@@ -284,7 +294,10 @@ async def test_an_event_that_cannot_be_read_keeps_the_records_as_a_dead_letter(
 
 
 async def test_an_entry_that_is_no_event_of_ours_is_listed_and_can_be_purged(
-    manager: BackgroundFetchManager, process: Process, letters: DeadLetters
+    manager: BackgroundFetchManager,
+    process: Process,
+    letters: DeadLetters,
+    quarantine: Quarantine,
 ) -> None:
     sub = await process()
     await manager.connection.ask(
@@ -292,7 +305,7 @@ async def test_an_entry_that_is_no_event_of_ours_is_listed_and_can_be_purged(
     )
     [(entry, _)] = await sub.read(10, NOW)
 
-    await sub.quarantine(entry, "not a message")
+    await quarantine.put_aside(entry, "not a message")
     [letter] = await letters.find()
 
     assert letter.delivery_id == f"{entry}/a"

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import codec, errors
-from schemas.errors import BackgroundFetchError, InvalidMessage
+from schemas.errors import BackgroundFetchError, InvalidMessage, NewerMessage
 from schemas.events import EventMessage, EventType, completion_event
 from schemas.fetches import FailureReason, FetchState, Result
+from schemas.messages import VERSION
 from schemas.records import Checkpoint, RecordResult, RecordState, ResponseHead
 
 SPEC_NAMES = {
@@ -80,6 +81,23 @@ def test_an_event_has_the_names_of_the_idl_on_the_wire() -> None:
     assert isinstance(plain["registration"], dict)
     assert plain["registration"]["downloadTotal"] == 2**64 - 1
     assert again == message
+
+
+def test_a_reader_knows_its_version_and_the_one_before_and_tells_later_ones_apart() -> (
+    None
+):
+    """Design §5: what is newer waits for a newer reader, what is too old does not."""
+    click = EventType.CLICK
+    state = FetchState(uid="0" * 32, id="a", scope="s")
+    message = EventMessage(type=click, event=click, time_stamp=1, registration=state)
+    plain = codec.decode(message.encode())
+
+    for known in (VERSION, VERSION - 1):
+        assert EventMessage.from_plain({**plain, "v": known}).event == click
+    with pytest.raises(NewerMessage, match=f"version {VERSION + 1}"):
+        EventMessage.from_plain({**plain, "v": VERSION + 1, "type": "from the future"})
+    with pytest.raises(InvalidMessage, match=f"before {VERSION - 1}"):
+        EventMessage.from_plain({**plain, "v": VERSION - 2})
 
 
 def test_counters_above_2_53_may_be_decimal_text() -> None:

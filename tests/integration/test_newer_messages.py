@@ -1,0 +1,92 @@
+"""Events for a later release: they wait, uncounted, for a process that knows them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from broker.agenda import Agenda
+from broker.dead_letters import DeadLetters
+from broker.keys import FetchKeys, ScopeKeys
+from broker.manager import BackgroundFetchManager
+from broker.settings import Settings
+from schemas.messages import VERSION
+from tests.integration.clock import SCOPE, Clock
+from tests.integration.outcomes import running
+from workers.dispatch import NEWER_LEASES
+from workers.service_worker import ServiceWorker
+
+URL = "https://cdn.example/1"
+
+
+async def handed_back(manager: BackgroundFetchManager) -> None:
+    """Return once the event waits for a time to come."""
+    ask, due = manager.connection.ask, ScopeKeys(SCOPE).subscriber("default").due
+    async with asyncio.timeout(15):
+        while True:
+            now = await manager.connection.now()
+            if await ask("ZCOUNT", due, now, "+inf"):
+                return
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def older(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Be the release before this one, until that is undone."""
+    monkeypatch.setattr("schemas.messages.VERSION", VERSION - 1)
+    return monkeypatch
+
+
+async def test_an_event_for_a_later_release_waits_uncounted_for_a_process_that_has_it(
+    manager: BackgroundFetchManager,
+    settings: Settings,
+    clock: Clock,
+    older: pytest.MonkeyPatch,
+) -> None:
+    """Design §5: handed back uncounted, with one warning; R20."""
+    sw = ServiceWorker(SCOPE)
+    sw.add_event_listener("backgroundfetchabort", lambda event: None)
+    letters = DeadLetters(manager.connection, settings, SCOPE)
+    with capture_logs() as logged:
+        async with running(sw, settings):
+            await (await manager.fetch("x", URL)).abort()
+            await handed_back(manager)
+            await clock.age_deliveries("default", NEWER_LEASES * settings.lease)
+            await handed_back(manager)
+    warnings = [row for row in logged if row["log_level"] == "warning"]
+    dead = await letters.find()
+    older.undo()
+
+    async with running(sw, settings) as outcomes:
+        await clock.age_deliveries("default", NEWER_LEASES * settings.lease)
+        acked = await outcomes.until("acked")
+
+    assert [row["event"] for row in warnings] == ["event_for_later_release"]
+    assert dead == []
+    assert acked == ("acked", "backgroundfetchabort", 1)
+
+
+async def test_what_no_process_ever_knew_expires_with_the_retention(
+    manager: BackgroundFetchManager,
+    settings: Settings,
+    clock: Clock,
+    older: pytest.MonkeyPatch,
+) -> None:
+    """Design §5: quarantined only at retention. R9: it leaves a copy for people."""
+    sw = ServiceWorker(SCOPE)
+    registration = await manager.fetch("x", URL)
+    async with running(sw, settings):
+        await registration.abort()
+        await handed_back(manager)
+    older.undo()
+
+    keys = FetchKeys(SCOPE, registration.uid)
+    await clock.age_settlement(keys, settings.retention)
+    agenda = Agenda(manager.connection, settings)
+    await agenda.expire((await agenda.look(keys)).overdue)
+
+    [letter] = await DeadLetters(manager.connection, settings, SCOPE).find()
+    assert (letter.state, letter.failures) == ("expired", 0)
+    assert await registration.settled() == {"default": "expired"}
