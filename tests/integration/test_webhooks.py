@@ -17,7 +17,7 @@ from broker.settings import Settings
 from schemas.addresses import AddressPolicy
 from schemas.errors import ConfigError, ForbiddenAddress
 from tests.integration.clock import SCOPE
-from tests.integration.test_runtime import Outcomes, running
+from tests.integration.outcomes import Outcomes, running
 from workers.demo.origin import Origin, Seen
 from workers.webhooks import Webhook
 
