@@ -172,6 +172,12 @@ class AddressPolicy:
         )
 
 
+def canonical(address: str) -> str | None:
+    """Return the one spelling of an IP address, IPv4-mapped as IPv4; None if none."""
+    ip = _parse(address)
+    return None if ip is None else str(ip)
+
+
 def _parse(address: str) -> Address | None:
     try:
         ip = ip_address(address.partition("%")[0])

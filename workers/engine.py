@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
+from anyio import to_thread
 from redis.exceptions import RedisError
 
 from broker.agenda import Agenda
@@ -19,6 +20,7 @@ from broker.tasks import cancel_all
 from schemas.errors import Failure
 from workers.complete import Exchanges
 from workers.lane import Lane
+from workers.reach import redis_endpoints
 from workers.reclaim import Reclaimer
 from workers.sweeper import sweep_for_ever
 from workers.transport import Transport, TransportLimits
@@ -55,7 +57,8 @@ class Engine:
             first_byte_timeout=settings.first_byte_timeout.total_seconds(),
             low_speed_time=settings.stall_timeout.total_seconds(),
         )
-        self._transport = Transport(limits, settings.allow_networks)
+        closed = await to_thread.run_sync(redis_endpoints, self._connection.url)
+        self._transport = Transport(limits, settings.allow_networks, closed=closed)
         self._exchanges = Exchanges(self._transport, store, settings)
         self._background.append(asyncio.create_task(self._hear_of_aborts()))
         self.reclaimer = Reclaimer(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from typing import NamedTuple
 
-from schemas.addresses import AddressPolicy
+from workers.reach import Reach
 
 SOCKET_BAD = -1
 """libcurl's word for: there is no socket for this address."""
@@ -42,14 +42,14 @@ class Opened:
 
 
 class Guard:
-    """Opens the sockets of one exchange, to addresses that the policy allows."""
+    """Opens the sockets of one exchange, to addresses within reach."""
 
-    def __init__(self, policy: AddressPolicy) -> None:
+    def __init__(self, reach: Reach) -> None:
         self.refusal: str | None = None
         """Why an address was refused since ``reset``, if one was."""
         self.failure: Exception | None = None
         """What kept a socket from being opened, as having no descriptors left."""
-        self._policy = policy
+        self._reach = reach
 
     def reset(self) -> None:
         """Begin another exchange."""
@@ -68,14 +68,14 @@ class Guard:
         return SOCKET_BAD
 
     def _may_dial(self, address: Dialled) -> bool:
-        host = address.addr[0]
+        host, port = address.addr[0], address.addr[1]
         if not isinstance(host, str):
             self.refusal = "not an internet address"
             return False
-        refusal = self._policy.refusal(host)
+        refusal = self._reach.refusal(host, port)
         if refusal is not None:
             self.refusal = refusal
             return False
         # A name with public and with forbidden addresses is a sign of rebinding: after
         # a refusal only what an operator excepted is dialled.
-        return self.refusal is None or self._policy.excepts(host)
+        return self.refusal is None or self._reach.excepts(host, port)

@@ -12,11 +12,11 @@ from contextlib import suppress
 
 import pycurl
 
-from schemas.addresses import AddressPolicy
 from workers.exchange import Fault, Outgoing, TransferError, TransportLimits
 from workers.faults import fault_of
 from workers.guard import Guard
 from workers.heads import request_lines
+from workers.reach import Reach
 from workers.reception import Reception
 
 _REPEATABLE = ("GET", "HEAD")
@@ -27,10 +27,8 @@ _FRAMED = ("POST", "PUT")
 class Easy:
     """One easy handle of libcurl, its guard, and the exchange that it carries."""
 
-    def __init__(
-        self, limits: TransportLimits, policy: AddressPolicy, ca_bundle: str
-    ) -> None:
-        self._guard = Guard(policy)
+    def __init__(self, limits: TransportLimits, reach: Reach, ca_bundle: str) -> None:
+        self._guard = Guard(reach)
         self._headers: tuple[tuple[str, str], ...] | None = None
         self.curl = curl = pycurl.Curl()
         protocols = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS

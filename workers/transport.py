@@ -7,7 +7,7 @@ easy handles are kept for the next exchange.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 import certifi
@@ -24,6 +24,7 @@ from workers.exchange import (
     TransportLimits,
 )
 from workers.handles import Easy
+from workers.reach import Endpoint, Reach
 from workers.reactor import Reactor
 from workers.reception import Reception
 from workers.slots import Slots
@@ -43,7 +44,8 @@ class Transport:
     """Exchanges requests for responses, under one address policy and its limits.
 
     Use it on one event loop and in one process: make it after a fork, not before.
-    ``ca_bundle`` is a file of PEM certificates to trust; certifi's if None.
+    ``ca_bundle`` is a file of PEM certificates to trust; certifi's if None. ``closed``
+    are servers that may not be reached, whatever the policy allows.
     """
 
     def __init__(
@@ -52,9 +54,10 @@ class Transport:
         policy: AddressPolicy,
         *,
         ca_bundle: str | None = None,
+        closed: Iterable[Endpoint] = (),
     ) -> None:
         self._limits = limits
-        self._policy = policy
+        self._reach = Reach(policy, tuple(closed))
         self._ca_bundle = ca_bundle or certifi.where()
         self._slots = Slots(limits.connections, limits.max_connections_per_host)
         self._multi: _Multi | None = None
@@ -120,7 +123,7 @@ class Transport:
             raise error
 
     def _new_easy(self) -> Easy:
-        return Easy(self._limits, self._policy, self._ca_bundle)
+        return Easy(self._limits, self._reach, self._ca_bundle)
 
     def _keep(self, easy: Easy, *, plain: bool) -> None:
         # The options of the rarer methods are not undone one by one.

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -27,6 +28,7 @@ from schemas.errors import (
 from schemas.fetches import FailureReason, Result
 from schemas.requests import Request
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.wire import Scripted
 from workers.demo.origin import Origin
 from workers.engine import Engine
 
@@ -60,6 +62,49 @@ async def body_of(registration: BackgroundFetchRegistration, url: str) -> bytes:
     record = await registration.match(url, ignore_method=True)
     assert record is not None
     return await (await record.response_ready).read()
+
+
+async def test_no_fetch_reaches_the_redis_that_carries_it(
+    manager: BackgroundFetchManager, settings: Settings
+) -> None:
+    """Guarantee 8, faults 33: directly or by a redirect, at any loopback address."""
+    url = urlsplit(settings.found_redis())
+    if url.scheme != "unix":
+        pytest.skip("the server is on no unix socket, whose path would be too long")
+
+    async def pass_on(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        heads.append(await reader.readexactly(4))
+        server, client = await asyncio.open_unix_connection(url.path)
+        client.write(heads[-1])
+        try:
+            await asyncio.gather(_pour(reader, client), _pour(server, writer))
+        finally:
+            client.close()
+
+    heads: list[bytes] = []
+    async with Scripted(pass_on) as redis, Origin() as origin:
+        tcp = f"redis://127.0.0.1:{redis.port}"
+        engine = Engine(settings.model_copy(update={"redis_url": tcp}))
+        await engine.start()
+        origin.add("/a", b"", status=302, headers={"Location": redis.url})
+        urls = [redis.url, f"http://127.0.0.3:{redis.port}/", origin.url("/a")]
+
+        registration = await perform(engine, await manager.fetch("x", urls))
+
+        records = [await each.refresh() for each in await registration.match_all()]
+        reasons = [record.failure_reason for record in records]
+        assert all("a server of this worker's own" in reason for reason in reasons)
+        assert heads
+        assert all(head.startswith(b"*") for head in heads)
+        await engine.aclose()
+
+
+async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.write_eof()
 
 
 async def test_a_group_of_files_arrives_whole(

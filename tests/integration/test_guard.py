@@ -15,6 +15,7 @@ import pytest
 from schemas.addresses import AddressPolicy
 from tests.integration.wire import Scripted, get, open_transport
 from workers.guard import SOCKET_BAD, Dialled, Guard, Opened
+from workers.reach import Endpoint, Reach, redis_endpoints
 from workers.transport import Fault, TransferError, Transport, TransportLimits
 
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -122,7 +123,7 @@ async def test_every_new_connection_is_checked_though_one_was_allowed(
 
 def test_after_a_refusal_only_what_an_operator_excepted_is_dialled() -> None:
     """Faults 23: public and private answers for one name are a sign of rebinding."""
-    guard = Guard(AddressPolicy.parse("127.0.0.0/8"))
+    guard = Guard(Reach(AddressPolicy.parse("127.0.0.0/8")))
     private = Dialled(socket.AF_INET, *TCP, ("10.0.0.1", 80))
     public = Dialled(socket.AF_INET, *TCP, ("8.8.8.8", 80))
     excepted = Dialled(socket.AF_INET, *TCP, ("127.0.0.1", 80))
@@ -153,10 +154,52 @@ def test_after_a_refusal_only_what_an_operator_excepted_is_dialled() -> None:
 def test_the_hook_refuses_what_it_does_not_understand_and_never_raises(
     address: Dialled,
 ) -> None:
-    guard = Guard(AddressPolicy())
+    guard = Guard(Reach(AddressPolicy()))
 
     assert guard.open_socket(0, address) == SOCKET_BAD
     assert guard.refusal or guard.failure
+
+
+@pytest.mark.parametrize("closed", ["127.0.0.1", "127.0.0.2", "0.0.0.0", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "localhost", "0.0.0.0"])
+async def test_a_server_of_our_own_is_reached_under_no_address_of_this_machine(
+    listener: Scripted, closed: str, host: str
+) -> None:
+    """Faults 33: though the operator excepted the network that it is in."""
+    policy = AddressPolicy.parse("loopback, 0.0.0.0")
+    endpoint = Endpoint(closed, listener.port)
+    async with (
+        Scripted(REPLY) as other,
+        Transport(TransportLimits(), policy, closed=[endpoint]) as transport,
+    ):
+        with pytest.raises(TransferError) as failed:
+            await get(transport, f"http://{host}:{listener.port}/")
+
+        assert failed.value.fault is Fault.FORBIDDEN
+        assert "a server of this worker's own" in failed.value.detail
+        assert listener.connections == 0
+        assert (await get(transport, other.url)).body == b"ok"
+
+
+async def test_a_server_elsewhere_is_closed_at_its_own_address_alone(
+    listener: Scripted,
+) -> None:
+    elsewhere = Endpoint("192.0.2.7", listener.port)
+    reach = Reach(AddressPolicy.parse("loopback, 192.0.2.0/24"), (elsewhere,))
+
+    assert reach.refusal("192.0.2.7", listener.port)
+    assert reach.refusal("::ffff:192.0.2.7", listener.port)
+    assert not reach.excepts("192.0.2.7", listener.port)
+    assert reach.refusal("192.0.2.8", listener.port) is None
+    assert reach.refusal("192.0.2.7", 80) is None
+    assert reach.refusal("127.0.0.1", listener.port) is None
+
+
+def test_the_endpoints_of_redis_are_those_of_its_url() -> None:
+    assert redis_endpoints("redis://:pw@127.0.0.1:7000/0") == (("127.0.0.1", 7000),)
+    assert redis_endpoints("rediss://[::1]") == (("::1", 6379),)
+    assert redis_endpoints("unix:///run/redis.sock?db=1") == ()
+    assert Endpoint("127.0.0.1", 6379) in redis_endpoints("redis://localhost")
 
 
 async def test_no_descriptor_is_left_behind() -> None:
