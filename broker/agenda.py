@@ -14,6 +14,7 @@ from broker.departures import departing, settle_departed
 from broker.keys import AGENDA, RECLAIM, FetchKeys, ScopeKeys
 from broker.queue import LaneJob, queue_key
 from broker.settings import Settings, milliseconds
+from broker.turns import described, turns
 from schemas.events import DeliveryOutcome
 from schemas.fetches import Priority
 from schemas.records import RecordState
@@ -38,7 +39,7 @@ class Look:
 
     verdict: Verdict
     jobs: tuple[LaneJob, ...] = ()
-    """RQ jobs to enqueue."""
+    """RQ jobs to enqueue, also of other fetches of the scope, whose turn it is."""
     dead_jobs: tuple[str, ...] = ()
     """RQ jobs of lanes whose lease ended."""
     overdue: tuple[DeliveryName, ...] = ()
@@ -70,12 +71,12 @@ class Agenda:
 
     async def look(self, keys: FetchKeys) -> Look:
         """Do what is due for one fetch, and write down when to look again."""
-        shown: list[bytes | None] = await self._connection.ask(
-            "HMGET", keys.fetch, "priority", "id", "records"
+        priority: bytes | None = await self._connection.ask(
+            "HGET", keys.fetch, "priority"
         )
-        priority, id, records = (value.decode() if value else "" for value in shown)
-        priority = priority or Priority.AUTO
+        queue = queue_key(priority.decode() if priority else Priority.AUTO)
         names, arguments = context(keys, self._settings)
+        turn_keys, turn_arguments = turns(keys, self._settings)
         scope = ScopeKeys(keys.scope)
         verdict, jobs, dead, *overdue = await self._connection.run(
             "look",
@@ -84,35 +85,25 @@ class Agenda:
                 keys.lanes,
                 keys.claims,
                 keys.pool,
-                keys.jobs,
-                queue_key(priority),
+                queue,
                 RECLAIM,
                 keys.readers,
                 scope.fetches,
                 scope.latest,
                 scope.subscribers,
                 *keys.all(),
+                *turn_keys,
             ],
             [
                 *arguments,
                 self._settings.max_lanes,
                 self._settings.lane_size,
-                milliseconds(self._settings.lease),
+                *turn_arguments,
             ],
         )
         return Look(
             Verdict(verdict.decode()),
-            tuple(
-                LaneJob(
-                    job.decode(),
-                    keys.scope,
-                    keys.uid,
-                    id,
-                    int(records),
-                    priority,
-                )
-                for job in jobs
-            ),
+            tuple(await described(self._connection, keys.scope, jobs)),
             tuple(job.decode() for job in dead if job),
             _names(keys.scope, overdue[0] if overdue else []),
         )

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.fetches import Priority
+
 PREFIX = "bgfetch:"
 SCOPES = PREFIX + "scopes"  # SET of scope names
 AGENDA = PREFIX + "agenda"  # ZSET member -> ms at which a reclaimer looks at the fetch
@@ -77,6 +79,14 @@ class ScopeKeys:
     def clients(self) -> str:
         """Channel: windows that listeners asked for."""
         return self._prefix + "clients"
+
+    def turns(self, priority: Priority) -> str:
+        """ZSET lane job -> ms when its right to be in RQ expires (R25)."""
+        return f"{self._prefix}turns:{priority}"
+
+    def waiting(self, priority: Priority) -> str:
+        """ZSET lane job -> seq of its fetch: jobs that wait in line for a turn."""
+        return f"{self._prefix}waiting:{priority}"
 
     def fetch(self, uid: str) -> FetchKeys:
         """The keys of one background fetch."""

@@ -13,6 +13,7 @@ from broker.connection import Connection
 from broker.context import context
 from broker.keys import FetchKeys
 from broker.settings import Settings, milliseconds
+from broker.turns import turns
 from schemas.fetches import FetchState
 from schemas.records import RecordResult, RecordState
 from schemas.requests import Request
@@ -100,6 +101,9 @@ class LaneHold:
         self._context, self._arguments = context(keys, settings)
         self._lanes = [keys.lanes, keys.claims, keys.pool]
         self._records = [keys.states, keys.requests, keys.records]
+        self._turn_keys, self._turn_arguments = turns(keys, settings)
+        self.admitted: list[bytes] = []
+        """Jobs of this scope that got the turns which this lane gave back (R1)."""
         self._nonce = secrets.token_hex(8)
         self._number = 0
 
@@ -108,7 +112,7 @@ class LaneHold:
         settings = self._settings
         reply = await self._connection.run(
             "take",
-            [*self._context, *self._lanes, *self._records],
+            [*self._context, *self._lanes, *self._records, *self._turn_keys],
             [
                 *self._arguments,
                 self._nonce,
@@ -117,9 +121,11 @@ class LaneHold:
                 settings.max_lanes,
                 settings.lane_size,
                 want,
+                *self._turn_arguments,
             ],
         )
         if reply[0] != b"ok":
+            self.admitted += reply[1]
             return Refusal(reply[0].decode())
         self._number = reply[1]
         fields = dict(zip(reply[2][::2], reply[2][1::2], strict=True))
@@ -136,7 +142,7 @@ class LaneHold:
         """
         reply = await self._connection.run(
             "report",
-            [*self._context, *self._lanes, *self._records],
+            [*self._context, *self._lanes, *self._records, *self._turn_keys],
             [
                 *self._arguments,
                 self._number,
@@ -146,8 +152,11 @@ class LaneHold:
                 want,
                 held,
                 *(value for report in reports for value in report.arguments()),
+                *self._turn_arguments,
             ],
         )
+        if reply[0] in (b"ended", b"settled"):
+            self.admitted += reply[-1]
         if reply[0] == b"ended":
             return Answer(Refusal.ENDED, stale=_stale(reports, reply[1]))
         if reply[0] != b"ok":
@@ -173,10 +182,10 @@ class LaneHold:
 
     async def leave(self) -> None:
         """Give back every record that the lane still holds."""
-        await self._connection.run(
+        self.admitted += await self._connection.run(
             "leave",
-            [*self._context, *self._lanes],
-            [*self._arguments, self._number, self._nonce],
+            [*self._context, *self._lanes, *self._turn_keys],
+            [*self._arguments, self._number, self._nonce, *self._turn_arguments],
         )
 
 

@@ -17,6 +17,7 @@ from broker.queue import JobQueue, LaneJob
 from broker.records import RecordReader
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings, milliseconds
+from broker.turns import described, turns
 from broker.watcher import Watcher
 from schemas.errors import DuplicateFetch, Failure, InvalidState, RejectedFetch
 from schemas.fetches import FetchState, Priority
@@ -180,9 +181,10 @@ class BackgroundFetchManager:
 
     async def _register(
         self, keys: FetchKeys, fields: Mapping[str, str | int], count: int
-    ) -> tuple[FetchState, list[str]]:
+    ) -> tuple[FetchState, list[bytes]]:
         lanes = min(self.settings.max_lanes, -(-count // self.settings.lane_size))
         names, arguments = context(keys, self.settings)
+        turn_keys, turn_arguments = turns(keys, self.settings)
         scope = self._keys
         reply = await self.connection.run(
             "register",
@@ -192,15 +194,15 @@ class BackgroundFetchManager:
                 scope.fetches,
                 keys.staged,
                 keys.requests,
-                keys.jobs,
                 SCOPES,
+                *turn_keys,
             ],
             [
                 *arguments,
-                milliseconds(self.settings.lease),
                 1 if fields["downloadTotal"] else lanes,
                 count,
                 *(part for pair in fields.items() for part in pair),
+                *turn_arguments,
             ],
         )
         if reply[0] == b"duplicate":
@@ -212,21 +214,24 @@ class BackgroundFetchManager:
                 f"the staged requests of {fields['id']!r} were lost: try again"
             )
         hash_ = dict(zip(reply[1][::2], reply[1][1::2], strict=True))
-        return FetchState.from_hash(hash_), [job.decode() for job in reply[2]]
+        return FetchState.from_hash(hash_), reply[2]
 
     async def _enqueue(
-        self, state: FetchState, jobs: Sequence[str], priority: Priority
+        self, state: FetchState, jobs: Sequence[bytes], priority: Priority
     ) -> None:
+        """Enqueue those jobs whose turn it is: ours, seldom of others that waited."""
+        mine = [job for job in jobs if job.startswith(state.uid.encode())]
+        others = [job for job in jobs if job not in mine]
+        lanes = [
+            LaneJob(
+                job.decode(), state.scope, state.uid, state.id, state.records, priority
+            )
+            for job in mine
+        ]
         # The fetch is registered; a job lost here is found missing by a reclaimer (R1).
         try:
-            await self.queue.enqueue(
-                [
-                    LaneJob(
-                        job, state.scope, state.uid, state.id, state.records, priority
-                    )
-                    for job in jobs
-                ]
-            )
+            lanes += await described(self.connection, state.scope, others)
+            await self.queue.enqueue(lanes)
         except Failure as error:
             log.warning("job_not_enqueued", id=state.id, error=str(error))
 

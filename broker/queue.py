@@ -26,7 +26,7 @@ from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
 from redis.retry import Retry
-from rq import Queue
+from rq import Queue, get_current_job
 from rq.exceptions import DeserializationError, InvalidJobOperation, NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
@@ -295,6 +295,12 @@ class JobQueue:
 def queue_key(priority: str) -> str:
     """The Redis LIST of job ids that wait with this priority, for ``LPOS`` (R1)."""
     return Queue.redis_queue_namespace_prefix + QUEUES[priority]
+
+
+def running_job() -> str:
+    """The id of the job that RQ runs in this process; ``""`` outside of one."""
+    job = get_current_job()
+    return job.id if job is not None else ""
 
 
 def rq_client(redis_url: str, *, socket_timeout: float | None) -> Redis:

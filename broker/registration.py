@@ -15,6 +15,7 @@ from broker.live_state import REREAD_SECONDS, LiveState
 from broker.record import BackgroundFetchRecord
 from broker.records import MatchOptions
 from broker.settlement import settlement
+from broker.turns import turns
 from schemas.errors import InvalidState, Unreachable
 from schemas.events import DeliveryOutcome, WindowMessage, completion_event
 from schemas.fetches import Result
@@ -80,9 +81,12 @@ class BackgroundFetchRegistration(LiveState):
         True means that ``backgroundfetchabort`` is published and the id free.
         """
         keys, arguments = context(self._keys, self._owner.settings)
+        turn_keys, turn_arguments = turns(self._keys, self._owner.settings)
         token = "abort:" + secrets.token_hex(8)
         answer = await self._owner.connection.run(
-            "abort", [*keys, self._keys.tokens], [*arguments, token, ABORTS]
+            "abort",
+            [*keys, self._keys.tokens, *turn_keys],
+            [*arguments, token, ABORTS, *turn_arguments],
         )
         with suppress(InvalidState):
             await self.refresh()

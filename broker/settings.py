@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     transfers: int = Field(32, ge=1, le=1024, description="transfers in one lane")
     lane_size: int = Field(1000, ge=1, description="open records for each lane")
     max_lanes: int = Field(8, ge=1, le=64, description="lanes of one fetch at most")
+    scope_lanes: int = Field(
+        128, ge=1, description="lanes of one scope and priority at most, queued or busy"
+    )
 
     connect_timeout: Seconds = Field(
         timedelta(seconds=10), description="time to reach an origin"

@@ -17,6 +17,7 @@ from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.sweep import Sweep, introduce
 from broker.tasks import cancel_all
+from broker.turns import described
 from schemas.errors import Failure
 from workers.complete import Exchanges
 from workers.lane import Lane
@@ -83,6 +84,9 @@ class Engine:
             refusal = await lane.run(job_id)
         finally:
             self._lanes.discard(lane)
+        with suppress(Failure):  # the agenda finds missing what is lost here (R1)
+            jobs = await described(self._connection, scope, lane.admitted)
+            await self._queue.enqueue(jobs)
         if refusal not in (Refusal.ENDED, Refusal.SETTLED, Refusal.GONE):
             # What this lane left finds another one at once, here or elsewhere.
             with suppress(Failure):

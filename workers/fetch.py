@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from broker.queue import running_job
 from broker.settings import Settings
 from workers.engine import Engine
 
@@ -21,6 +22,6 @@ async def _perform(scope: str, uid: str) -> None:
     engine = Engine(Settings.load(), reclaiming=False)
     try:
         await engine.start()
-        await engine.perform(scope, uid, "")
+        await engine.perform(scope, uid, running_job())
     finally:
         await engine.aclose()

@@ -64,6 +64,11 @@ class Lane:
         self._opened_at = 0.0
         self._age = timedelta(0)
 
+    @property
+    def admitted(self) -> Sequence[bytes]:
+        """Jobs to enqueue, whose turn it is since this lane is over."""
+        return self._hold.admitted
+
     async def run(self, job_id: str) -> Refusal | None:
         """Work until no record can be taken soon, or the fetch is over.
 

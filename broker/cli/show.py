@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -46,14 +46,29 @@ def list_(
     json: JSON = False,
 ) -> int:
     """List the active fetches, oldest first."""
-    states = in_scope(scope, redis_url, partial(_history, limit) if all else _active)
+    look = partial(_history, limit) if all else _active
+    states, reasons = in_scope(scope, redis_url, partial(_with_reasons, look))
     if json:
-        put_json([as_json(state) for state in states])
+        put_json([_as_json(state, reasons) for state in states])
     elif states or not is_terminal():
         table(COLUMNS, [_row(state) for state in states])
     else:
         say(f"no fetches in scope {scope!r}" if all else "no active fetches")
     return ExitCode.OK
+
+
+async def _with_reasons(
+    look: Callable[[BackgroundFetchManager], Awaitable[list[FetchState]]],
+    manager: BackgroundFetchManager,
+) -> tuple[list[FetchState], Mapping[str, str]]:
+    from broker.turns import waiting
+
+    states = await look(manager)
+    return states, await waiting(manager.connection, manager.settings, states)
+
+
+def _as_json(state: FetchState, reasons: Mapping[str, str]) -> dict[str, Any]:
+    return as_json(state) | {"waiting": reasons.get(state.uid, "")}
 
 
 async def _history(limit: int, manager: BackgroundFetchManager) -> list[FetchState]:
@@ -92,17 +107,19 @@ def get(
 
 async def _get(id: str, json: bool, manager: BackgroundFetchManager) -> int:
     from broker.cli.records import records_of
+    from broker.turns import waiting
 
     registration = await found(manager, id)
     if registration is None:
         return ExitCode.NO
     records = await records_of(manager, registration)
     state = registration.state
+    reasons = await waiting(manager.connection, manager.settings, [state])
     if json:
         rows = [record.as_json() for record in records]
-        put_json(as_json(state) | {"recordList": rows})
+        put_json(_as_json(state, reasons) | {"recordList": rows})
         return ExitCode.OK
-    for line in _described(state):
+    for line in _described(state, reasons.get(state.uid, "")):
         put(line)
     rows_ = [
         (
@@ -119,12 +136,12 @@ async def _get(id: str, json: bool, manager: BackgroundFetchManager) -> int:
     return ExitCode.OK
 
 
-def _described(state: FetchState) -> list[str]:
+def _described(state: FetchState, waiting: str) -> list[str]:
     told = {
         "id": state.id,
         "uid": state.uid,
         "title": state.title,
-        "state": outcome(state),
+        "state": f"{outcome(state)}, {waiting}" if waiting else outcome(state),
         "downloaded": amount(state.downloaded, state.download_total),
         "uploaded": amount(state.uploaded, state.upload_total),
         "created": iso(state.created_at),

@@ -1,9 +1,11 @@
 #!lua flags=allow-oom
 -- abort: end an active background fetch as aborted (R13, § abort).
--- KEYS[1..6] see _fetch.lua   KEYS[7] tokens HASH
+-- KEYS[1..6] see _fetch.lua   KEYS[7] tokens HASH   then _turns.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] call token   ARGV[6] channel for lanes
+-- then _turns.lua's
 -- Returns 1 if this call (or the one that it repeats, R23) ended it, else 0.
 --@include _fetch
+--@include _turns
 local answer = redis.call('HGET', KEYS[7], ARGV[5])
 if answer then
   return tonumber(answer)
@@ -18,6 +20,7 @@ if state[1] ~= '' or not mine then
   return 0
 end
 settle('failure', 'aborted')
+leave_line()
 redis.call('HSET', KEYS[7], ARGV[5], 1)
 redis.call('PUBLISH', ARGV[6], state[4])
 return 1

@@ -1,20 +1,21 @@
 #!lua flags=allow-oom
 -- look: do what is due for one background fetch, and write when to look again (R25).
--- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10] jobs HASH
--- KEYS[11] RQ queue LIST   KEYS[12] reclaim HASH   KEYS[13] readers ZSET
--- KEYS[14] fetches ZSET   KEYS[15] latest HASH   KEYS[16] subscribers HASH
--- KEYS[17..] all keys of the fetch
+-- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10] RQ queue LIST
+-- KEYS[11] reclaim HASH   KEYS[12] readers ZSET   KEYS[13] fetches ZSET
+-- KEYS[14] latest HASH   KEYS[15] subscribers HASH   KEYS[16..] all keys of the fetch,
+-- then _turns.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lanes at most   ARGV[6] records per lane
--- ARGV[7] patience ms: how long a queued job may wait before the next look
--- Returns {verdict, new jobs, dead lanes' jobs, deliveries}; verdict is 'work', 'wait',
+-- then _turns.lua's
+-- Returns {verdict, jobs to enqueue, dead lanes' jobs, deliveries}; verdict is 'work', 'wait',
 -- 'released', 'purge' (delete the blobs, then call purged), 'gone', or 'expire' (the
 -- retention has ended: conclude these deliveries, two values for each, delivery and
 -- subscriber; then look again).
 --@include _fetch
 --@include _lanes
 --@include _owed
-local jobs, queue, reclaim, readers = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local max_lanes, lane_size, patience = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+--@include _turns
+local queue, reclaim, readers = KEYS[10], KEYS[11], KEYS[12]
+local max_lanes, lane_size = tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local function again(at)
   redis.call('ZADD', agenda, at, member)
@@ -23,7 +24,7 @@ end
 
 -- Lanes whose lease is over lose their records, unless leases ran on while nobody
 -- could renew them (R15).
-local function end_dead_lanes()
+local function end_dead_lanes(line)
   local dead = {}
   if tonumber(redis.call('HGET', reclaim, 'grace_until') or 0) > now then
     return dead
@@ -33,31 +34,66 @@ local function end_dead_lanes()
     local _, deadline, job = parse_lane(all[i + 1])
     if deadline <= now then
       disband(all[i])
+      redis.call('ZREM', line.turns, job)
       dead[#dead + 1] = job
     end
   end
   return dead
 end
 
--- Draw jobs for the lanes that are missing: neither at work nor waiting in the queue.
-local function want_jobs()
+-- Want jobs for the lanes that are missing: neither at work, nor in the queue, nor in
+-- line for it. Returns how many are wanted now.
+local function want_jobs(line)
+  local at_work, all = {}, redis.call('HVALS', lanes)
+  for _, entry in ipairs(all) do
+    local _, _, job = parse_lane(entry)
+    at_work[job] = true
+  end
   local allowed = lanes_allowed(max_lanes, lane_size)
-  local missing, idle = allowed - redis.call('HLEN', lanes), {}
+  local missing, idle = allowed - #all, {}
   for slot = 0, allowed - 1 do
-    local job = redis.call('HGET', jobs, slot)
-    if job and redis.call('LPOS', queue, job) then
+    local job = redis.call('HGET', jobs, slot) or ''
+    if redis.call('ZSCORE', line.waiting, job) then
       missing = missing - 1
+    elseif redis.call('LPOS', queue, job) then
+      missing = missing - 1
+      redis.call('ZADD', line.turns, now + QUEUED, job)
     else
       idle[#idle + 1] = slot
+      if not at_work[job] then
+        redis.call('ZREM', line.turns, job)
+      end
     end
   end
-  local drawn, uid = {}, redis.call('HGET', fetch, 'uid')
-  for i = 1, math.min(missing, #idle) do
-    local n = redis.call('HINCRBY', fetch, 'jobsWanted', 1)
-    drawn[i] = uid .. '-' .. idle[i] .. '-' .. n
-    redis.call('HSET', jobs, idle[i], drawn[i])
+  local wanted = math.max(0, math.min(missing, #idle))
+  for i = 1, wanted do
+    wish(line, idle[i])
   end
-  return drawn
+  return wanted
+end
+
+-- Whether no job of this fetch is in RQ, because all wait in line.
+local function waits_in_line(line)
+  for _, job in ipairs(redis.call('HVALS', jobs)) do
+    if redis.call('ZSCORE', line.turns, job) then
+      return false
+    end
+  end
+  return true
+end
+
+-- When to look again at a fetch on which no lane works. A queue that does not move is
+-- asked less and less often.
+local function be_patient(line, wanted)
+  if waits_in_line(line) then
+    redis.call('ZADD', agenda, now + FAR, member)
+    watch(line)
+    return
+  end
+  local waited = tonumber(redis.call('HGET', fetch, 'patience') or 0)
+  local pause = wanted > 0 and patience or math.min(math.max(2 * waited, patience), 300000)
+  redis.call('HSET', fetch, 'patience', pause)
+  redis.call('ZADD', agenda, now + pause, member)
 end
 
 local function look_at_active()
@@ -65,24 +101,22 @@ local function look_at_active()
     redis.call('ZREM', agenda, member)
     return {'wait', {}, {}}
   end
-  local dead = end_dead_lanes()
+  local line = line_of()
+  local dead = end_dead_lanes(line)
   if available() == 0 then
     plan()
-    return {'wait', {}, dead}
+    return {'wait', admit(line, true), dead}
   end
-  local drawn = want_jobs()
+  local wanted = want_jobs(line)
+  local drawn = admit(line, true)
   plan()
   if redis.call('HLEN', lanes) > 0 then
     -- Where a lease is over, grace holds it up, which must not cost patience (R15).
     local grace = tonumber(redis.call('HGET', reclaim, 'grace_until') or 0)
     redis.call('ZADD', agenda, 'GT', grace, member)
-    return {'work', drawn, dead}
+  else
+    be_patient(line, wanted)
   end
-  -- A queue that does not move is asked less and less often.
-  local waited = tonumber(redis.call('HGET', fetch, 'patience') or 0)
-  local pause = #drawn > 0 and patience or math.min(math.max(2 * waited, patience), 300000)
-  redis.call('HSET', fetch, 'patience', pause)
-  redis.call('ZADD', agenda, now + pause, member)
   return {'work', drawn, dead}
 end
 
@@ -98,7 +132,7 @@ end
 -- Some deliveries that nobody has settled: each is given an outcome before the retention
 -- deletes anything (R9).
 local function unsettled()
-  local open, members = {}, redis.call('HGETALL', KEYS[16])
+  local open, members = {}, redis.call('HGETALL', KEYS[15])
   local all, uid = redis.call('HGETALL', events), redis.call('HGET', fetch, 'uid')
   local status = {}
   for i = 1, #all, 2 do
@@ -162,12 +196,12 @@ local function look_at_settled()
       redis.call('XDEL', stream, string.match(fields[i + 1], '^%S+'))
     end
   end
-  if redis.call('HGET', KEYS[15], state[6]) == state[7] then
-    redis.call('HDEL', KEYS[15], state[6])
+  if redis.call('HGET', KEYS[14], state[6]) == state[7] then
+    redis.call('HDEL', KEYS[14], state[6])
   end
-  redis.call('ZREM', KEYS[14], state[7])
+  redis.call('ZREM', KEYS[13], state[7])
   redis.call('ZREM', agenda, member)
-  for i = 17, #KEYS do
+  for i = 16, #KEYS - 7 do
     redis.call('DEL', KEYS[i])
   end
   return {'gone', {}, {}}

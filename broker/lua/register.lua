@@ -1,22 +1,29 @@
 #!lua
 -- register: make a staged background fetch active, with its wish for work (R1, R22).
 -- KEYS[1..6] see _fetch.lua   KEYS[7] latest HASH   KEYS[8] fetches ZSET
--- KEYS[9] staged HASH   KEYS[10] requests HASH   KEYS[11] jobs HASH   KEYS[12] scopes SET
--- ARGV[1..4] see _fetch.lua   ARGV[5] ms until a reclaimer looks   ARGV[6] lanes wanted
--- ARGV[7] number of requests   ARGV[8..] registration fields and values
--- Returns {verdict, registration, jobs}; verdict is 'ok', also when this very uid was
+-- KEYS[9] staged HASH   KEYS[10] requests HASH   KEYS[11] scopes SET   then _turns.lua's
+-- ARGV[1..4] see _fetch.lua   ARGV[5] lanes wanted   ARGV[6] number of requests
+-- ARGV[7..] registration fields and values, then _turns.lua's
+-- Returns {verdict, registration, jobs to enqueue}; verdict is 'ok', also when this very uid was
 -- registered before (R23); 'duplicate' if the id is active, 'unstaged' if requests lack.
 --@include _fetch
+--@include _turns
 local latest, fetches, staged = KEYS[7], KEYS[8], KEYS[9]
-local requests, jobs, scopes = KEYS[10], KEYS[11], KEYS[12]
-local patience, lanes, count = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local requests, scopes = KEYS[10], KEYS[11]
+local lanes, count = tonumber(ARGV[5]), tonumber(ARGV[6])
 local fields = {}
-for i = 8, #ARGV, 2 do
+for i = 7, #ARGV - 2, 2 do
   fields[ARGV[i]] = ARGV[i + 1]
 end
 
 if redis.call('EXISTS', fetch) == 1 then
-  return {'ok', redis.call('HGETALL', fetch), redis.call('HVALS', jobs)}
+  local mine = {}
+  for _, job in ipairs(redis.call('HVALS', jobs)) do
+    if redis.call('ZSCORE', line_of().turns, job) then
+      mine[#mine + 1] = job
+    end
+  end
+  return {'ok', redis.call('HGETALL', fetch), mine}
 end
 if redis.call('HEXISTS', active, fields.id) == 1 then
   return {'duplicate'}
@@ -38,9 +45,10 @@ redis.call('HSET', active, fields.id, seq .. ':' .. fields.uid)
 redis.call('HSET', latest, fields.id, fields.uid)
 redis.call('ZADD', fetches, seq, fields.uid)
 redis.call('SADD', scopes, fields.scope)
+redis.call('ZADD', agenda, now + FAR, member)
+local line = line_of(fields.priority)
+local nobody_waits = redis.call('EXISTS', line.waiting) == 0
 for lane = 0, lanes - 1 do
-  local n = redis.call('HINCRBY', fetch, 'jobsWanted', 1)
-  redis.call('HSET', jobs, lane, fields.uid .. '-' .. lane .. '-' .. n)
+  wish(line, lane)
 end
-redis.call('ZADD', agenda, now + patience, member)
-return {'ok', redis.call('HGETALL', fetch), redis.call('HVALS', jobs)}
+return {'ok', redis.call('HGETALL', fetch), admit(line, nobody_waits)}

@@ -2,32 +2,35 @@
 -- report: a lane says what its records came to, keeps its lease, and takes more.
 -- The call whose record is the last open one ends the fetch (R14).
 -- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10..12] see _claim.lua
+-- then _turns.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lane   ARGV[6] nonce   ARGV[7] lease ms
 -- ARGV[8] ms between announcements   ARGV[9] records wanted   ARGV[10] records the lane
 -- holds after this call   ARGV[11..] two values a record: '<index> <stored bytes>
 -- <uploaded bytes> <result, - while open> <delay ms, - to keep it>', and its record
--- state ('' unchanged)
+-- state ('' unchanged); then _turns.lua's
 -- Returns {'ok', open records, ms until the next is due or -1, verdicts, claims};
--- {'ended', verdicts} when the fetch ended; {'gone'}, {'settled'} or {'stale'} when this
--- lane may no longer write. Counts are absolute, so a repetition changes nothing (R18).
+-- {'ended', verdicts, jobs to enqueue} when the fetch ended; {'gone'}, {'settled', jobs
+-- to enqueue} or {'stale'} when this lane may no longer write. Counts are absolute, so a
+-- repetition changes nothing (R18).
 --@include _fetch
 --@include _lanes
 --@include _claim
+--@include _turns
 local lane, nonce, lease = ARGV[5], ARGV[6], tonumber(ARGV[7])
 local throttle, want, held = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 
-local state = redis.call('HMGET', fetch, 'result', 'openRecords', 'failIndex', 'failReason')
+local state = redis.call('HMGET', fetch, 'result', 'openRecords', 'failIndex', 'failReason', 'priority')
 if not state[1] then
   return {'gone'}
 end
 local entry = redis.call('HGET', lanes, lane)
+local holder, _, job = parse_lane(entry or '')
 if state[1] ~= '' then
-  return {'settled'}
+  return {'settled', holder == nonce and pass_on(job) or {}}
 end
-if not entry or parse_lane(entry) ~= nonce then
+if holder ~= nonce then
   return {'stale'}
 end
-local _, _, job = parse_lane(entry)
 local open, fence = tonumber(state[2]), lane .. ':' .. nonce
 local fail_index, fail_reason = tonumber(state[3] or -1), state[4] or ''
 local downloaded, uploaded, over = 0, 0, false
@@ -73,7 +76,7 @@ local function apply(i)
 end
 
 local verdicts = {}
-for i = 11, #ARGV, 2 do
+for i = 11, #ARGV - 2, 2 do
   verdicts[#verdicts + 1] = apply(i)
 end
 if downloaded ~= 0 then
@@ -83,16 +86,15 @@ if uploaded ~= 0 then
   redis.call('HINCRBY', fetch, 'uploaded', string.format('%d', uploaded))
 end
 redis.call('HSET', fetch, 'openRecords', open, 'failIndex', fail_index, 'failReason', fail_reason)
-if over then
-  settle('failure', 'download-total-exceeded')
-  return {'ended', verdicts}
-end
-if open == 0 then
-  settle(fail_reason == '' and 'success' or 'failure', fail_reason)
-  return {'ended', verdicts}
+if over or open == 0 then
+  local reason = over and 'download-total-exceeded' or fail_reason
+  settle(reason == '' and 'success' or 'failure', reason)
+  leave_line()
+  return {'ended', verdicts, pass_on(job)}
 end
 
 redis.call('HSET', lanes, lane, nonce .. ' ' .. now + lease .. ' ' .. job)
+redis.call('ZADD', line_of(state[5]).turns, now + lease, job)
 local taken = claim(lane, want)
 if redis.call('ZCOUNT', claims, lane, lane) ~= held + #taken then
   -- An answer was lost: the lane holds records that it does not know of.

@@ -1,0 +1,93 @@
+"""Turns: how many lane jobs of a scope are in RQ at a time (fairness between scopes).
+
+RQ's queues are first come, first served. A scope with ten thousand fetches would keep
+all others waiting behind them, so only ``BGFETCH_SCOPE_LANES`` of its jobs of each
+priority are in RQ, at work ones included. The others wait in a line of the scope's own,
+the oldest fetch first. The script that ends a lane admits the next, and its caller
+enqueues them; if that fails, the agenda finds the jobs missing (R1, R25).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from broker.connection import Connection
+from broker.keys import FetchKeys, ScopeKeys
+from broker.queue import LaneJob
+from broker.settings import Settings, milliseconds
+from schemas.fetches import FetchState, Priority, Result
+
+_LINES = (Priority.HIGH, Priority.AUTO, Priority.LOW)  # as _turns.lua names them
+
+
+def turns(keys: FetchKeys, settings: Settings) -> tuple[list[str], list[str | int]]:
+    """The last keys and arguments of scripts that include ``lua/_turns.lua``."""
+    scope = ScopeKeys(keys.scope)
+    return (
+        [keys.jobs, *map(scope.turns, _LINES), *map(scope.waiting, _LINES)],
+        [settings.scope_lanes, milliseconds(settings.lease)],
+    )
+
+
+async def described(
+    connection: Connection, scope: str, job_ids: Sequence[bytes]
+) -> list[LaneJob]:
+    """Return jobs as the queue takes them; those of forgotten fetches are left out.
+
+    Raises:
+        Unreachable: Redis does not answer.
+    """
+    names = [job_id.decode() for job_id in job_ids]
+    uids = [name.partition("-")[0] for name in names]
+    if not names:
+        return []
+    async with connection.redis.pipeline(transaction=False) as pipe:
+        for uid in uids:
+            pipe.hmget(FetchKeys(scope, uid).fetch, "id", "records", "priority")
+        async with connection.answering():
+            rows = await pipe.execute()
+    return [
+        LaneJob(name, scope, uid, id.decode(), int(records), Priority(known.decode()))
+        for name, uid, (id, records, known) in zip(names, uids, rows, strict=True)
+        if id is not None
+    ]
+
+
+async def waiting(
+    connection: Connection, settings: Settings, states: Sequence[FetchState]
+) -> dict[str, str]:
+    """Tell of each of these fetches that only waits for its turn why it does, by uid.
+
+    Raises:
+        Unreachable: Redis does not answer.
+    """
+    active = [state for state in states if state.result is Result.ACTIVE]
+    async with connection.redis.pipeline(transaction=False) as pipe:
+        for state in active:
+            keys = FetchKeys(state.scope, state.uid)
+            pipe.hvals(keys.jobs)
+            pipe.hlen(keys.lanes)
+            pipe.hget(keys.fetch, "priority")
+        async with connection.answering():
+            rows = await pipe.execute()
+        idle = [
+            (state, jobs, Priority(priority.decode()))
+            for state, jobs, lanes, priority in zip(
+                active, rows[::3], rows[1::3], rows[2::3], strict=True
+            )
+            if jobs and not lanes and priority
+        ]
+        for state, jobs, priority in idle:
+            scope = ScopeKeys(state.scope)
+            pipe.zmscore(scope.waiting(priority), jobs)
+            pipe.zcard(scope.turns(priority))
+        async with connection.answering():
+            lines = await pipe.execute()
+    return {
+        state.uid: f"waits for its turn: {state.scope!r} has {turns} of "
+        f"{settings.scope_lanes} lanes of priority {str(priority)!r}"
+        for (state, _, priority), places, turns in zip(
+            idle, lines[::2], lines[1::2], strict=True
+        )
+        if None not in places
+    }
