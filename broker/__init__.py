@@ -10,7 +10,6 @@ except ImportError as error:
         f"{next(iter(schemas.__path__))}: rename that one, or take it off sys.path"
     ) from error
 
-from broker.blobs import Durability
 from broker.headers import Headers
 from broker.live_state import ProgressEvent
 from broker.manager import BackgroundFetchManager, connect
@@ -18,6 +17,7 @@ from broker.record import BackgroundFetchRecord
 from broker.registration import BackgroundFetchRegistration
 from broker.response import Response
 from broker.settings import Settings
+from broker.store import Durability
 from schemas import (
     FailureReason,
     FetchState,

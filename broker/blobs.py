@@ -22,12 +22,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
 from broker import markers
-from broker.parts import BlobReader, Part, read_blocks, sync_directory
+from broker.parts import FilePart, FileReader, sync_directory
+from broker.store import BlobReader, Durability, Part, read_blocks
 from schemas.errors import StorageError
 from schemas.records import Checkpoint
 
@@ -40,17 +40,6 @@ _NO_FILE = (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO)
 _OPEN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Durability(StrEnum):
-    """When bytes are forced to the medium (R5)."""
-
-    FULL = "full"
-    """At every checkpoint, and before a record succeeds: a power cut loses nothing."""
-    BOOT = "boot"
-    """Before a record succeeds; an unfinished one starts over after a power cut."""
-    NONE = "none"
-    """Never: a power cut may lose finished bytes whose success was published."""
-
-
 class DirectoryStore:
     """Parts and blobs in one directory of one file system, shared by processes.
 
@@ -58,11 +47,15 @@ class DirectoryStore:
     long as the file system does.
     """
 
+    remote = False
+    worth = 64 * 1024
+
     def __init__(
         self, directory: Path, *, id: str, durability: Durability = Durability.FULL
     ) -> None:
         self.id = id
         self.directory = directory
+        self.place = os.fspath(directory)
         self._parts = os.path.join(directory, "parts")
         self._blobs = os.path.join(directory, "blobs")
         self._tenants = os.path.join(directory, "tenants")
@@ -86,7 +79,7 @@ class DirectoryStore:
             raise StorageError.from_os(error, error.filename or directory) from error
         return cls(directory, id=identity, durability=durability)
 
-    def create(self, *, digest: bool = True) -> Part:
+    def create(self, *, digest: bool = True) -> FilePart:
         """Begin a new part, under a name that was never used before."""
         name = secrets.token_hex(16)
         path = f"{self._parts}/{name}"
@@ -96,7 +89,7 @@ class DirectoryStore:
             raise StorageError.from_os(error, path) from error
         return self._part(fd, name, 0, digest)
 
-    def resume(self, checkpoint: Checkpoint, *, digest: bool = True) -> Part | None:
+    def resume(self, checkpoint: Checkpoint, *, digest: bool = True) -> FilePart | None:
         """Go on with a part, or return None where its bytes cannot be relied upon.
 
         They can if this is the same store, the file has at least the checkpoint's
@@ -123,13 +116,14 @@ class DirectoryStore:
         outcomes: list[StorageError | None] = [None] * len(parts)
         # Each step for all parts before the next: the disk then gets their bytes
         # together, and their names in one transaction instead of one for each.
-        steps: list[Callable[[Part], object]] = [Part.flush]
+        steps: list[Callable[[FilePart], object]] = [FilePart.flush]
         if sync and len(parts) > 1:
-            steps.append(Part.start_writeback)
+            steps.append(FilePart.start_writeback)
         steps += [lambda part: part.seal(sync=sync), self._publish]
+        files = [part for part in parts if isinstance(part, FilePart)]
         for step in steps:
-            for index, part in enumerate(parts):
-                outcomes[index] = outcomes[index] or _failure(step, part)
+            for index, file in enumerate(files):
+                outcomes[index] = outcomes[index] or _failure(step, file)
         for part in parts:
             part.close()
         if sync and None in outcomes:
@@ -137,13 +131,17 @@ class DirectoryStore:
             outcomes = [outcome or failure for outcome in outcomes]
         return outcomes
 
-    def reader(self, name: str) -> BlobReader:
+    def readable(self, stored: int, checkpoint: Checkpoint) -> int:
+        """All that Redis acknowledges is in the file (R8)."""
+        return stored
+
+    def reader(self, name: str) -> FileReader:
         """Open a part or blob for reading; it stays readable if renamed or deleted."""
         path = f"{self._blobs}/{name}"
         fd = self._open_file(name, os.O_RDONLY)
         if fd is None:
             raise StorageError.from_os(FileNotFoundError(errno.ENOENT, "no file"), path)
-        return BlobReader(fd, path)
+        return FileReader(fd, path)
 
     def delete(self, names: Iterable[str]) -> None:
         """Delete parts and blobs; those that are gone already are no error.
@@ -162,6 +160,14 @@ class DirectoryStore:
                     failure = failure or StorageError.from_os(error, f"{place}/{name}")
         if failure is not None:
             raise failure
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Delete at once; what cannot be deleted is left to a sweep."""
+        with suppress(StorageError):
+            self.delete(names)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def enrol(self, tenant: str) -> None:
         """Note for ever that the fetches of this Redis may have bytes here (R16)."""
@@ -192,10 +198,10 @@ class DirectoryStore:
         except OSError as error:
             raise StorageError.from_os(error, error.filename or self._blobs) from error
 
-    def _part(self, fd: int, name: str, length: int, digest: bool) -> Part:
+    def _part(self, fd: int, name: str, length: int, digest: bool) -> FilePart:
         boot = None if self._durability is Durability.FULL else self._boot
         start = Checkpoint(store=self.id, part=name, length=length, boot=boot)
-        return Part(fd, f"{self._parts}/{name}", start, digest=digest)
+        return FilePart(fd, f"{self._parts}/{name}", start, digest=digest)
 
     def _open_file(self, name: str, flags: int, length: int = 0) -> int | None:
         """Open a regular file of at least ``length`` bytes, or return None."""
@@ -216,7 +222,7 @@ class DirectoryStore:
             os.close(fd)
         return None
 
-    def _publish(self, part: Part) -> None:
+    def _publish(self, part: FilePart) -> None:
         source, target = f"{self._parts}/{part.name}", f"{self._blobs}/{part.name}"
         try:
             os.rename(source, target)
@@ -235,7 +241,7 @@ class DirectoryStore:
         return None
 
 
-def _failure(step: Callable[[Part], object], part: Part) -> StorageError | None:
+def _failure(step: Callable[[FilePart], object], part: FilePart) -> StorageError | None:
     try:
         step(part)
     except StorageError as error:

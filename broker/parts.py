@@ -1,4 +1,4 @@
-"""The files of the blob store: a ``Part`` is written, a ``BlobReader`` reads."""
+"""The files of a store in a directory: ``FilePart`` writes, ``FileReader`` reads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from anyio import to_thread
-
+from broker.store import Decode
 from schemas.errors import StorageError
 from schemas.records import Checkpoint
 
@@ -23,11 +21,10 @@ BUFFER = 512 * 1024
 """Bytes gathered before they are written: libcurl hands over 16 KiB at a time."""
 BLOCK = 1024 * 1024
 """Bytes read at a time."""
-Decode = Callable[[bytes], Iterable[bytes]]
 _MOST_BUFFERS = 1024  # what one pwritev takes (IOV_MAX)
 
 
-class Part:
+class FilePart:
     """Bytes of one version, written once, in order and from the first on (R3).
 
     One task owns a part: it alone calls ``write``. Meanwhile one thread may be in
@@ -74,6 +71,8 @@ class Part:
         self.length += len(chunk)
         if self.length - self._flushed >= BUFFER:
             self.flush()
+
+    offer = write  # a disk is waited for
 
     def flush(self) -> int:
         """Write the buffer to the file; return the length that other processes see."""
@@ -209,12 +208,14 @@ class Part:
         return self._failure
 
 
-class BlobReader:
+class FileReader:
     """Reads one file at any offset, while it grows, is renamed or deleted.
 
     Only as many bytes as Redis acknowledges are the record's: the caller knows how
     many, the file does not (R8).
     """
+
+    block = BLOCK
 
     def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
@@ -243,23 +244,6 @@ class BlobReader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-async def read_blocks(
-    reader: BlobReader, start: int, end: int, size: int = BLOCK
-) -> AsyncIterator[bytes]:
-    """Yield the bytes from ``start`` to ``end``, reading each block in a thread.
-
-    Raises:
-        StorageError: the file has fewer bytes than ``end``, or cannot be read.
-    """
-    while start < end:
-        wanted = min(size, end - start)
-        block = await to_thread.run_sync(reader.read_at, start, wanted)
-        if not block:
-            raise StorageError(f"the blob ends at {start}, before {end}")
-        start += len(block)
-        yield block
 
 
 def sync_file(fd: int) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urldefrag, urlsplit
 
-from broker.blobs import DirectoryStore
 from broker.codings import DecodingLimits
 from broker.connection import Connection
 from broker.keys import FetchKeys
 from broker.settings import Settings, milliseconds
+from broker.store import BlobStore
+from broker.stores import open_store
 from schemas.errors import InvalidState
 from schemas.fetches import FetchState, Result
 from schemas.records import RecordResult, RecordState, ResponseHead
@@ -51,18 +52,17 @@ class RecordReader:
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self._connection = connection
         self._settings = settings
-        self._opened: DirectoryStore | None = None
+        self._opened: BlobStore | None = None
 
     @property
-    def store(self) -> DirectoryStore:
+    def store(self) -> BlobStore:
         """The blob store, opened when first needed.
 
         Raises:
             StorageError: it cannot be opened.
         """
         if self._opened is None:
-            directory = self._settings.store_directory
-            self._opened = DirectoryStore.open(directory, self._settings.durability)
+            self._opened = open_store(self._settings)
         return self._opened
 
     @property

@@ -14,11 +14,11 @@ from typing import Any
 import anyio.to_thread
 from typing_extensions import override
 
-from broker.blobs import BlobReader, read_blocks
 from broker.codings import Decoder, decoded, decoder_of
 from broker.headers import Headers
 from broker.keys import FetchKeys
 from broker.records import RecordLook, RecordReader
+from broker.store import BlobReader, read_blocks
 from schemas.errors import Aborted, BackgroundFetchError, RecordFailed, StorageError
 from schemas.records import RecordResult, RecordState
 
@@ -134,8 +134,9 @@ class Response:
                     part = checkpoint.part
                     decoder = self._decoder(look.state)
                     blob = self._open(checkpoint.store, part)
-                if blob is not None and position < look.stored:
-                    async for block in read_blocks(blob, position, look.stored):
+                end = self._readable(look) if blob is not None else 0
+                if blob is not None and position < end:
+                    async for block in read_blocks(blob, position, end):
                         position += len(block)
                         async for piece in decoded(decoder, block):
                             yield piece
@@ -162,12 +163,16 @@ class Response:
         head = state.head or self._head
         return decoder_of(head, self._reader.decoding) if self._decode else None
 
+    def _readable(self, look: RecordLook) -> int:
+        checkpoint, store = look.state.checkpoint, self._reader.store
+        return store.readable(look.stored, checkpoint) if checkpoint else 0
+
     def _open(self, store: str, part: str) -> BlobReader:
         here = self._reader.store
         if store != here.id:
             raise StorageError(
                 f"the bytes of {self._head.url} are on store {store}, this process has "
-                f"{here.id} ({here.directory}): set BGFETCH_STORE to the workers' store"
+                f"{here.id} ({here.place}): set BGFETCH_STORE to the workers' store"
             )
         return here.reader(part)
 

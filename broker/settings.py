@@ -12,9 +12,9 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from broker.blobs import Durability
 from broker.codings import DecodingLimits
 from broker.embedded import EmbeddedServer, data_directory
+from broker.store import Durability
 from schemas.addresses import AddressPolicy
 from schemas.errors import ConfigError, Unreachable
 from schemas.records import Digest

@@ -16,10 +16,10 @@ from itertools import islice
 
 from anyio import to_thread
 
-from broker.blobs import DirectoryStore
 from broker.connection import Connection
 from broker.keys import IDENTITY, STORES, FetchKeys, orphans, sweeping
 from broker.settings import milliseconds
+from broker.store import BlobStore
 from schemas.errors import StorageError, Unreachable
 
 AGE = timedelta(days=1)
@@ -45,14 +45,14 @@ class Swept:
     """Orphans that another sweep has to see first."""
 
 
-async def introduce(connection: Connection, store: DirectoryStore) -> None:
+async def introduce(connection: Connection, store: BlobStore) -> None:
     """Make a store and a Redis known to each other (R4, R16).
 
     Raises:
         Unreachable: Redis does not answer.
         StorageError: the store cannot be written to.
     """
-    await connection.ask("HSET", STORES, store.id, str(store.directory))
+    await connection.ask("HSET", STORES, store.id, store.place)
     await connection.ask("SETNX", IDENTITY, secrets.token_hex(16))
     tenant: bytes = await connection.ask("GET", IDENTITY)
     await to_thread.run_sync(store.enrol, tenant.decode())
@@ -61,7 +61,7 @@ async def introduce(connection: Connection, store: DirectoryStore) -> None:
 class Sweep:
     """Finds and deletes the orphans of one store. Any number may run at once."""
 
-    def __init__(self, connection: Connection, store: DirectoryStore) -> None:
+    def __init__(self, connection: Connection, store: BlobStore) -> None:
         self._connection = connection
         self._store = store
 
@@ -100,12 +100,12 @@ class Sweep:
         ours: bytes | None = await self._connection.ask("GET", IDENTITY)
         if ours is None or ours.decode() not in tenants:
             raise StorageError(
-                f"no worker of this Redis has used the store {self._store.directory}"
+                f"no worker of this Redis has used the store {self._store.place}"
             )
         if others := sorted(tenants - {ours.decode()}):
             places = ", ".join(f"tenants/{other}" for other in others)
             raise StorageError(
-                f"the store {self._store.directory} is another Redis's too, whose "
+                f"the store {self._store.place} is another Redis's too, whose "
                 "bytes look like orphans from here; if that one is gone for good, "
                 f"delete {places} there"
             )

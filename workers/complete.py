@@ -12,9 +12,9 @@ import random
 from dataclasses import replace
 from datetime import timedelta
 
-from broker.blobs import DirectoryStore
 from broker.codings import decoder_of
 from broker.settings import Settings
+from broker.store import BlobStore
 from schemas.errors import StorageError, UndecodableBody
 from schemas.integrity import Demand
 from schemas.records import RecordResult, ResponseHead
@@ -36,7 +36,7 @@ class Exchanges:
     """What every record of this process is completed with."""
 
     def __init__(
-        self, transport: Transport, store: DirectoryStore, settings: Settings
+        self, transport: Transport, store: BlobStore, settings: Settings
     ) -> None:
         self.transport = transport
         self.store = store

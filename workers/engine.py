@@ -9,12 +9,12 @@ from anyio import to_thread
 from redis.exceptions import RedisError
 
 from broker.agenda import Agenda
-from broker.blobs import DirectoryStore
 from broker.connection import Connection
 from broker.keys import ABORTS, FetchKeys
 from broker.lanes import Refusal
 from broker.queue import JobQueue
 from broker.settings import Settings
+from broker.stores import open_store
 from broker.sweep import Sweep, introduce
 from broker.tasks import cancel_all
 from broker.turns import described
@@ -51,7 +51,7 @@ class Engine:
         self._connection = Connection(settings.found_redis())
         self._queue = JobQueue(self._connection.url)
         await self._connection.ping()
-        store = DirectoryStore.open(settings.store_directory, settings.durability)
+        store = await to_thread.run_sync(open_store, settings)
         await introduce(self._connection, store)
         limits = TransportLimits(
             connect_timeout=settings.connect_timeout.total_seconds(),

@@ -16,11 +16,11 @@ from datetime import timedelta
 import structlog
 from anyio import to_thread
 
-from broker.blobs import Durability, Part
 from broker.connection import Connection
 from broker.keys import FetchKeys
 from broker.lanes import Answer, Claim, LaneHold, Opened, RecordReport, Refusal
 from broker.settings import Settings
+from broker.store import Durability, Part
 from broker.tasks import cancel_all
 from schemas.errors import Failure, StorageError, Unreachable
 from workers.complete import Completion, Exchanges
@@ -33,8 +33,6 @@ BATCH = 64
 GATHER_SECONDS = 0.05
 PARKED = 64
 """Parts of records given back that a lane keeps open."""
-CHECKPOINT_BYTES = 64 * 1024
-"""New bytes of a record that are worth a checkpoint of their own."""
 
 
 class Lane:
@@ -316,7 +314,7 @@ class Lane:
         while True:
             await asyncio.sleep(self._settings.checkpoint_interval.total_seconds())
             for work in list(self._running.values()):
-                if work.unsaved >= CHECKPOINT_BYTES:
+                if work.unsaved >= self._exchanges.store.worth:
                     with suppress(StorageError):  # the next write tells the record
                         await work.make_checkpoint()
 

@@ -11,10 +11,10 @@ import structlog
 from anyio import to_thread
 
 from broker.agenda import Agenda, Verdict
-from broker.blobs import DirectoryStore
 from broker.keys import FetchKeys
 from broker.queue import JobQueue
 from broker.settings import Settings
+from broker.store import BlobStore
 from schemas.errors import Failure
 
 log = structlog.get_logger()
@@ -27,7 +27,7 @@ class Reclaimer:
         self,
         agenda: Agenda,
         queue: JobQueue,
-        store: DirectoryStore | None,
+        store: BlobStore | None,
         settings: Settings,
     ) -> None:
         """Without a ``store`` the bytes are left for a process that has it."""

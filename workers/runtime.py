@@ -16,10 +16,10 @@ from functools import partial
 import structlog
 
 from broker.agenda import Agenda
-from broker.blobs import DirectoryStore
 from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
 from broker.signals import on_first_signal
+from broker.store import BlobStore
 from broker.stream import Begun, Subscription
 from broker.tasks import cancel_all
 from schemas.errors import Failure, InvalidState, QuotaExceeded, StorageError
@@ -203,7 +203,7 @@ def _on_loop(dispatcher: Dispatcher) -> Callable[[str], object]:
     return lambda delivery: loop.call_soon_threadsafe(dispatcher.lose, delivery)
 
 
-def _store(manager: BackgroundFetchManager) -> DirectoryStore | None:
+def _store(manager: BackgroundFetchManager) -> BlobStore | None:
     """The blob store, for a subscriber that shares it with the workers."""
     try:
         return manager.reader.store

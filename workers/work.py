@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from anyio import to_thread
 
-from broker.blobs import DirectoryStore, Part
 from broker.codings import Decoder
 from broker.lanes import Claim, RecordReport
+from broker.store import BlobStore, Part
 from schemas.errors import StorageError
 from schemas.records import (
     Checkpoint,
@@ -44,7 +44,7 @@ class Work:
     def __init__(
         self,
         claim: Claim,
-        store: DirectoryStore,
+        store: BlobStore,
         allowance: Allowance,
         parked: Work | None = None,
         *,
@@ -121,12 +121,16 @@ class Work:
     async def open(self) -> None:
         """Go on with the part that a predecessor left, if it can be proved (R4)."""
         if self.part is None and self._checkpoint is not None:
-            self.part = self._store.resume(self._checkpoint, digest=self._hashing)
-            if self.part is not None:
-                await to_thread.run_sync(self.part.rehash)
+            self.part = await to_thread.run_sync(self._resume, self._checkpoint)
         if self.part is None:
             self._checkpoint = self.head = self._validators = None
         self._count(self.length)
+
+    def _resume(self, checkpoint: Checkpoint) -> Part | None:
+        part = self._store.resume(checkpoint, digest=self._hashing)
+        if part is not None:
+            part.rehash()
+        return part
 
     def _count(self, length: int) -> None:
         self._allowance.used += length - self._counted
@@ -182,7 +186,7 @@ class Work:
             # A part that Redis names may have a reader; it goes when Redis knows. A
             # report on its way may be naming this one.
             if part.name not in (self._named, self._offered):
-                self._store.delete([part.name])
+                self._store.discard([part.name])
 
     def settle(self, result: RecordResult, detail: str = "") -> None:
         """The record has ended; ``detail`` is for people."""
@@ -275,7 +279,7 @@ class Work:
             current = report.state.checkpoint
             before, self._named = self._named, current.part if current else ""
             if before and before != self._named:
-                self._store.delete([before])
+                self._store.discard([before])
         if not self.result.exposed:
             self._drop_part()
 

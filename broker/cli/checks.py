@@ -11,13 +11,13 @@ from typing import Any
 
 from anyio import to_thread
 
-from broker.blobs import DirectoryStore
 from broker.cli import exits
 from broker.cli.quantities import shown_size
 from broker.connection import Connection, masked
 from broker.keys import AGENDA
 from broker.queue import JobQueue
 from broker.settings import Settings
+from broker.stores import open_store
 from schemas import siblings
 from schemas.errors import Failure, StorageError
 
@@ -80,7 +80,7 @@ def _packages() -> Check:
 def _store(settings: Settings) -> list[Check]:
     directory = settings.store_directory
     try:
-        store = DirectoryStore.open(directory, settings.durability)
+        store = open_store(settings)
         part = store.create()
         part.close()
         store.delete([part.name])

@@ -49,15 +49,13 @@ def sweep(
 async def _sweep(settings: Settings, dry_run: bool) -> Swept:
     from anyio import to_thread
 
-    from broker.blobs import DirectoryStore
     from broker.connection import Connection
+    from broker.stores import open_store
     from broker.sweep import Sweep
 
     connection = Connection(settings.found_redis())
     try:
-        store = await to_thread.run_sync(
-            DirectoryStore.open, settings.store_directory, settings.durability
-        )
+        store = await to_thread.run_sync(open_store, settings)
         return await Sweep(connection, store).run(dry_run=dry_run)
     finally:
         await connection.aclose()

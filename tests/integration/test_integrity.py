@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from broker.blobs import Part
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
+from broker.parts import FilePart
 from broker.record import BackgroundFetchRecord
 from broker.settings import Settings
 from schemas.errors import RecordFailed
@@ -283,13 +283,13 @@ async def test_a_lane_that_leaves_while_it_verifies_leaves_the_proof_to_the_next
     first = Engine(settings, reclaiming=False)
     await first.start()
 
-    def slow(part: Part, algorithm: str) -> bytes:
+    def slow(part: FilePart, algorithm: str) -> bytes:
         verifying.set()
         assert left.wait(10)
         return b""
 
     with monkeypatch.context() as patch:
-        patch.setattr(Part, "digest_in", slow)
+        patch.setattr(FilePart, "digest_in", slow)
         working = asyncio.create_task(first.perform(SCOPE, registration.uid, "job"))
         assert await asyncio.to_thread(verifying.wait, 10)
         await first.drain()
@@ -411,12 +411,12 @@ async def test_without_digests_nothing_is_hashed_but_what_is_demanded_still_prov
     ]
     read_back: list[str] = []
 
-    def noted(part: Part, algorithm: str, decode: None = None) -> bytes:
+    def noted(part: FilePart, algorithm: str, decode: None = None) -> bytes:
         read_back.append(algorithm)
         return digest_in(part, algorithm, decode)
 
-    digest_in = Part.digest_in
-    monkeypatch.setattr(Part, "digest_in", noted)
+    digest_in = FilePart.digest_in
+    monkeypatch.setattr(FilePart, "digest_in", noted)
     registration = await manager.fetch("x", requests)
     engine = Engine(settings.model_copy(update={"digest": Digest.NONE}))
     await engine.start()
