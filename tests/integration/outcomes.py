@@ -17,10 +17,17 @@ class Outcomes:
 
     def __init__(self) -> None:
         self.seen: asyncio.Queue[tuple[str, str, int]] = asyncio.Queue()
+        self._onward: dict[str, asyncio.Queue[str]] = {}
+
+    def pass_on(self, outcome: str, types: asyncio.Queue[str]) -> None:
+        """Put the event's type there too, whenever this is the outcome."""
+        self._onward[outcome] = types
 
     def observe(self, outcome: str, begun: Begun) -> None:
         """Take an outcome from the runtime."""
         self.seen.put_nowait((outcome, begun.delivery.message.type, begun.attempt))
+        if outcome in self._onward:
+            self._onward[outcome].put_nowait(begun.delivery.message.type)
 
     async def until(self, outcome: str) -> tuple[str, str, int]:
         """Wait for the next such outcome."""
