@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from typing_extensions import override
 
+from broker.dispatch import Dispatch
 from broker.manager import BackgroundFetchManager
 from broker.manager import connect as connect_async
 from broker.record import BackgroundFetchRecord
@@ -34,6 +35,7 @@ _FACES = (
     BackgroundFetchRegistration,
     BackgroundFetchRecord,
     Response,
+    Dispatch,
 )
 
 

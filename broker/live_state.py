@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import timedelta
+from typing import Protocol, TypeVar
 
 import structlog
 from typing_extensions import override
@@ -15,11 +16,12 @@ from broker.connection import Connection
 from broker.keys import FetchKeys
 from broker.records import RecordReader
 from broker.settings import Settings
-from schemas.errors import InvalidState
+from schemas.errors import InvalidState, Unreachable
 from schemas.fetches import FailureReason, FetchState, Progress, Result
 from schemas.options import ImageResource
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 REREAD_SECONDS = 3.0
 """How long a waiter trusts pub/sub before it reads the hash again (R25)."""
@@ -181,6 +183,41 @@ class LiveState:
                 await self._changed.wait()
         except TimeoutError:
             await self.refresh()
+
+    async def until(
+        self,
+        look: Callable[[], Awaitable[T | None]],
+        timeout: timedelta | None,  # noqa: ASYNC109 - blocking code needs one
+    ) -> T:
+        """Look now, at every change and every few seconds; return the first finding.
+
+        Survives lost messages and, after the first look, restarts of Redis.
+
+        Raises:
+            TimeoutError: there was none within ``timeout``.
+            InvalidState: the fetch is no longer retained.
+        """
+        await self._owner.watching()
+        await self.refresh()
+        if (found := await look()) is not None:
+            return found
+        async with asyncio.timeout(
+            None if timeout is None else timeout.total_seconds()
+        ):
+            return await self._until(look)
+
+    async def _until(self, look: Callable[[], Awaitable[T | None]]) -> T:
+        while True:
+            changed = self._changed  # before looking, so that nothing is missed
+            with suppress(Unreachable):
+                if (found := await look()) is not None:
+                    return found
+            try:
+                async with asyncio.timeout(REREAD_SECONDS):
+                    await changed.wait()
+            except TimeoutError:
+                with suppress(Unreachable):
+                    await self.refresh()
 
     async def refresh(self) -> None:
         """Read the hash again.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from collections.abc import Iterable, Mapping
@@ -10,13 +9,14 @@ from contextlib import suppress
 from datetime import timedelta
 
 from broker.context import context
+from broker.dispatch import Dispatch
 from broker.keys import ABORTS, AGENDA, ScopeKeys
-from broker.live_state import REREAD_SECONDS, LiveState
+from broker.live_state import LiveState
 from broker.record import BackgroundFetchRecord
 from broker.records import MatchOptions
 from broker.settlement import settlement
 from broker.turns import turns
-from schemas.errors import InvalidState, Unreachable
+from schemas.errors import InvalidState
 from schemas.events import DeliveryOutcome, WindowMessage, completion_event
 from schemas.fetches import Result
 from schemas.options import ImageResource, check_icons, check_title
@@ -46,26 +46,7 @@ class BackgroundFetchRegistration(LiveState):
             TimeoutError: that took longer than ``timeout``.
             InvalidState: the fetch is no longer retained.
         """
-        await self._owner.watching()
-        await self.refresh()
-        if (outcomes := await self._outcomes()) is not None:
-            return outcomes
-        seconds = None if timeout is None else timeout.total_seconds()
-        async with asyncio.timeout(seconds):
-            return await self._until_settled()
-
-    async def _until_settled(self) -> dict[str, DeliveryOutcome]:
-        while True:
-            changed = self._changed  # before reading, so that nothing is missed
-            with suppress(Unreachable):
-                if (outcomes := await self._outcomes()) is not None:
-                    return outcomes
-            try:
-                async with asyncio.timeout(REREAD_SECONDS):
-                    await changed.wait()
-            except TimeoutError:
-                with suppress(Unreachable):
-                    await self.refresh()
+        return await self.until(self._outcomes, timeout)
 
     async def _outcomes(self) -> dict[str, DeliveryOutcome] | None:
         state = self._state
@@ -92,10 +73,10 @@ class BackgroundFetchRegistration(LiveState):
             await self.refresh()
         return bool(answer)
 
-    async def click(self) -> str:
+    async def click(self) -> Dispatch:
         """Publish ``backgroundfetchclick``, as a click on the display does.
 
-        Returns the event's name within this fetch.
+        ``await dispatch.settled()`` tells what became of it.
 
         Raises:
             InvalidState: the fetch is no longer retained.
@@ -107,7 +88,7 @@ class BackgroundFetchRegistration(LiveState):
         )
         if not event:
             raise InvalidState(f"background fetch {self.id!r} is no longer retained")
-        return event.decode()
+        return Dispatch(self, self._owner.connection, event.decode())
 
     async def present(
         self,

@@ -1,4 +1,4 @@
-"""What became of a completion event at each subscriber that is owed it (R11, R12)."""
+"""What became of an event at each subscriber that is owed it (R11, R12)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def settlement(
     """
     # First whether the records are readable: retention concludes, then releases.
     ending: list[bytes | None] = await connection.ask(
-        "HMGET", keys.fetch, "recordsAvailable", "held"
+        "HMGET", keys.fetch, "recordsAvailable", "held", "completion"
     )
     about: bytes | None = await connection.ask("HGET", keys.events, event)
     if about is None:
@@ -33,7 +33,8 @@ async def settlement(
     _, _, owed, settled, _ = about.split(b" ")
     if int(settled) >= max(1, int(owed)):
         return await _outcomes(connection, keys, event)
-    if ending[0] != b"0":
+    # Records wait for the completion event, and for no other.
+    if ending[0] != b"0" or ending[2] != event.encode():
         return None
     # The end of a hold settles what nobody else was owed; else it was the retention.
     return {} if ending[1] == b"1" else {NOBODY: DeliveryOutcome.EXPIRED}

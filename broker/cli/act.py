@@ -74,7 +74,7 @@ async def _click(
     if registration is None:
         return ExitCode.NO
     async with _windows(manager) as windows:
-        event = await registration.click()
+        event = (await registration.click()).event
         with told_apart(manager.connection.url):
             url = await _window(windows, registration.uid, event, patience)
     if json:

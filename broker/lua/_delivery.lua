@@ -37,7 +37,8 @@ local function read_event(name)
 end
 
 -- The delivery has its outcome, for ever: the caller has checked that it had none. The
--- last one owed for the completion event lets the records go (guarantee 6).
+-- last one owed is told to who waits for it; that of the completion event lets the
+-- records go (guarantee 6).
 local function settle_delivery(outcome, failures, attempt, nonce, consumer)
   local record = read_event(event)
   write_delivery(outcome, failures, attempt, nonce, consumer)
@@ -49,8 +50,12 @@ local function settle_delivery(outcome, failures, attempt, nonce, consumer)
   redis.call('HSET', events, event, table.concat({
     record.entry, record.version, record.owed, record.settled, record.predecessor,
   }, ' '))
+  if record.settled < math.max(1, record.owed) then
+    return
+  end
   local ending = redis.call('HMGET', fetch, 'completion', 'holdUntil', 'recordsAvailable', 'settledAt')
-  if event ~= ending[1] or record.settled < math.max(1, record.owed) then
+  if event ~= ending[1] then
+    announce()
     return
   end
   if ending[3] == '1' and tonumber(ending[2]) <= now then

@@ -22,7 +22,7 @@ def test_every_call_waits_and_every_value_is_the_asynchronous_ones(
 
         same = background_fetch.get("x")
         records = registration.match_all()
-        clicked = registration.click()
+        clicked = registration.click().event
         aborted = registration.abort()
         seen = [progress.result for progress in registration.progress()]
 

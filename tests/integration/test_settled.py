@@ -187,6 +187,40 @@ async def test_a_fetch_that_is_no_longer_retained_cannot_be_waited_for(
         await registration.settled()
 
 
+async def test_a_click_tells_what_became_of_it_at_every_subscriber(
+    manager: BackgroundFetchManager, process: Process
+) -> None:
+    """R11: while the fetch goes on, and after its records are released."""
+    good, bad = await process("good"), await process("bad")
+    registration = await manager.fetch("x", URL)
+    letters = DeadLetters(manager.connection, manager.settings, SCOPE)
+
+    first = await registration.click()
+    task = asyncio.create_task(first.settled())
+    await good.ack(await begin_next(good))
+    failed = await begin_next(bad)
+    await bad.nack(failed, failed=True, delay=NOW, reason="ValueError: no")
+    while_dead = await is_waiting(task)
+    await letters.purge((await letters.find())[0])
+    async with asyncio.timeout(2.5):  # sooner than it would read again by itself
+        told = await task
+    await registration.abort()
+    for each in (good, bad):
+        await each.ack(await begin_next(each))
+    second = await registration.click()
+    with pytest.raises(TimeoutError):
+        await second.settled(timedelta(milliseconds=100))
+
+    assert (first.event, second.event) == (
+        "backgroundfetchclick.1",
+        "backgroundfetchclick.2",
+    )
+    assert while_dead
+    assert told == {"good": "acked", "bad": "purged"}
+    assert not registration.records_available
+    assert await registration.settled() == {"good": "acked", "bad": "acked"}
+
+
 async def test_settled_hears_of_the_outcome_without_pub_sub(
     manager: BackgroundFetchManager,
     process: Process,
@@ -198,7 +232,7 @@ async def test_settled_hears_of_the_outcome_without_pub_sub(
         """Never subscribe."""
 
     monkeypatch.setattr(manager, "watching", deaf)
-    monkeypatch.setattr("broker.registration.REREAD_SECONDS", 0.05)
+    monkeypatch.setattr("broker.live_state.REREAD_SECONDS", 0.05)
     sub = await process()
     registration = await manager.fetch("x", URL)
     task = asyncio.create_task(registration.settled())

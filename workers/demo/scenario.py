@@ -88,8 +88,8 @@ async def _click(stage: Stage, plan: Plan, when: str) -> None:
         lambda: watched.registration.downloaded > 0, f"{plan.id} has begun"
     )
     await stage.say("click", f"A person clicks on {plan.id}, {when}.")
-    event = await watched.registration.click()
-    key = (watched.registration.uid, event)
+    clicked = await watched.registration.click()
+    key = (watched.registration.uid, clicked.event)
     await stage.lookout.until(
         lambda: key in stage.windows and watched.handled("click"),
         f"the click on {plan.id} opens a window",
