@@ -17,6 +17,7 @@ from broker.embedded import EmbeddedServer, data_directory
 from broker.store import Durability
 from schemas.addresses import AddressPolicy
 from schemas.errors import ConfigError, Unreachable
+from schemas.proxies import Proxy
 from schemas.records import Digest
 
 
@@ -47,6 +48,12 @@ class Settings(BaseSettings):
     )
     allow_networks: Annotated[AddressPolicy, NoDecode] = Field(
         AddressPolicy(), description="networks that workers may reach though not public"
+    )
+    proxy: Annotated[Proxy | None, NoDecode] = Field(
+        None, description="proxy of all transfers: http, https or socks5h://HOST:PORT"
+    )
+    proxy_resolves: bool = Field(
+        False, description="whether the proxy looks names up, once they passed here"
     )
     secrets_dir: Path | None = Field(
         None, description="directory of the secrets that request headers may name"
@@ -125,6 +132,13 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_networks(cls, value: object) -> object:
         return AddressPolicy.parse(value) if isinstance(value, str) else value
+
+    @field_validator("proxy", mode="before")
+    @classmethod
+    def _parse_proxy(cls, value: object) -> object:
+        if isinstance(value, str):
+            return Proxy.parse(value) if value.strip() else None
+        return value
 
     @classmethod
     def load(cls, **overrides: object) -> Settings:

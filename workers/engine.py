@@ -59,7 +59,13 @@ class Engine:
             low_speed_time=settings.stall_timeout.total_seconds(),
         )
         closed = await to_thread.run_sync(redis_endpoints, self._connection.url)
-        self._transport = Transport(limits, settings.allow_networks, closed=closed)
+        self._transport = Transport(
+            limits,
+            settings.allow_networks,
+            closed=closed,
+            proxy=settings.proxy,
+            proxy_resolves=settings.proxy_resolves,
+        )
         self._exchanges = Exchanges(self._transport, store, settings)
         self._background.append(asyncio.create_task(self._hear_of_aborts()))
         self.reclaimer = Reclaimer(

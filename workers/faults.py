@@ -32,6 +32,9 @@ _FAULTS = {
     91: Fault.TLS,  # SSL_INVALIDCERTSTATUS
     98: Fault.TLS,  # SSL_CLIENTCERT
 }
+_PROXY = 97
+_NOT_ALLOWED = 23
+"""CURLPX_REPLY_NOT_ALLOWED: a SOCKS proxy's own rules forbid the target."""
 _LOST = ("reset by peer", "syscall", "unexpected eof", "broken pipe")
 
 
@@ -41,6 +44,21 @@ def fault_of(code: int, message: str, *, connected: bool, errno: int) -> Transfe
     ``connected``: the connection was ready for the request. ``errno`` is the system's.
     """
     return TransferError(_fault(code, message.lower(), connected, errno), message)
+
+
+def proxy_fault(code: int, *, status: int, reply: int, socks: bool) -> Fault | None:
+    """What a failure before the request means that is the proxy's; None if it is not.
+
+    ``status`` is that of its answer to CONNECT, 0 without one, ``reply`` the reason
+    that libcurl gives for a SOCKS proxy.
+    """
+    if status == 403 or reply == _NOT_ALLOWED:
+        return Fault.FORBIDDEN
+    refused = code == _PROXY if socks else not 200 <= status <= 299
+    if not refused or _FAULTS.get(code) is Fault.MALFORMED:
+        return None
+    # What is wrong with a proxy is no fault of the origin, which was not reached.
+    return Fault.OFFLINE
 
 
 def _fault(code: int, message: str, connected: bool, errno: int) -> Fault:

@@ -44,12 +44,14 @@ class Opened:
 class Guard:
     """Opens the sockets of one exchange, to addresses within reach."""
 
-    def __init__(self, reach: Reach) -> None:
+    def __init__(self, reach: Reach, *, proxy_port: int | None = None) -> None:
+        """With ``proxy_port`` only that is dialled: the proxy's address is trusted."""
         self.refusal: str | None = None
         """Why an address was refused since ``reset``, if one was."""
         self.failure: Exception | None = None
         """What kept a socket from being opened, as having no descriptors left."""
         self._reach = reach
+        self._proxy_port = proxy_port
 
     def reset(self) -> None:
         """Begin another exchange."""
@@ -72,6 +74,9 @@ class Guard:
         if not isinstance(host, str):
             self.refusal = "not an internet address"
             return False
+        if self._proxy_port is not None:
+            self.refusal = None if port == self._proxy_port else "not the proxy"
+            return self.refusal is None
         refusal = self._reach.refusal(host, port)
         if refusal is not None:
             self.refusal = refusal

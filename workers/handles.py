@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterable
 from contextlib import suppress
 
 import pycurl
 
+from schemas.proxies import Proxy
 from workers.exchange import Fault, Outgoing, TransferError, TransportLimits
-from workers.faults import fault_of
+from workers.faults import fault_of, proxy_fault
 from workers.guard import Guard
 from workers.heads import request_lines
 from workers.reach import Reach
@@ -24,11 +26,22 @@ _FRAMED = ("POST", "PUT")
 """Methods that announce even a missing body, with ``Content-Length: 0``."""
 
 
+_SUPPRESS_CONNECT_HEADERS = 265
+"""An option that pycurl does not name: the proxy's own head is no response."""
+
+
 class Easy:
     """One easy handle of libcurl, its guard, and the exchange that it carries."""
 
-    def __init__(self, limits: TransportLimits, reach: Reach, ca_bundle: str) -> None:
-        self._guard = Guard(reach)
+    def __init__(
+        self,
+        limits: TransportLimits,
+        reach: Reach,
+        ca_bundle: str,
+        proxy: Proxy | None = None,
+    ) -> None:
+        self._proxy = proxy
+        self._guard = Guard(reach, proxy_port=proxy.port if proxy else None)
         self._headers: tuple[tuple[str, str], ...] | None = None
         self.curl = curl = pycurl.Curl()
         protocols = pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS
@@ -37,7 +50,6 @@ class Easy:
             (pycurl.PROTOCOLS, protocols),
             (pycurl.REDIR_PROTOCOLS, protocols),
             (pycurl.FOLLOWLOCATION, 0),
-            (pycurl.PROXY, ""),
             (pycurl.NETRC, pycurl.NETRC_IGNORED),
             (pycurl.HTTP09_ALLOWED, 0),
             (pycurl.HTTP_CONTENT_DECODING, 0),
@@ -48,15 +60,24 @@ class Easy:
             (pycurl.BUFFERSIZE, 1024 * 1024),
             (pycurl.CONNECTTIMEOUT_MS, round(limits.connect_timeout * 1000)),
             (pycurl.OPENSOCKETFUNCTION, self._guard.open_socket),
+            *_proxy_options(proxy, ca_bundle),
         ):
             curl.setopt(option, value)
 
-    def prepare(self, outgoing: Outgoing, reception: Reception) -> None:
-        """Set what differs from one exchange to the next."""
+    def prepare(
+        self, outgoing: Outgoing, reception: Reception, address: str | None = None
+    ) -> None:
+        """Set what differs from one exchange to the next.
+
+        The proxy is asked for ``address``, if there is one, instead of the host.
+        """
         self._guard.reset()
         self.reception = reception
         curl, method = self.curl, outgoing.method
         curl.setopt(pycurl.URL, outgoing.url.partition("#")[0])
+        if address is not None:
+            host = f"[{address}]" if ":" in address else address
+            curl.setopt(pycurl.CONNECT_TO, [f"::{host}:"])
         if outgoing.headers != self._headers:
             curl.setopt(pycurl.HTTPHEADER, request_lines(outgoing.headers))
             self._headers = outgoing.headers
@@ -85,7 +106,17 @@ class Easy:
             )
         if not connected and guard.failure is not None:
             message = f"{message}: {guard.failure}"
-        errno = self.curl.getinfo(pycurl.OS_ERRNO)
+        getinfo = self.curl.getinfo
+        if self._proxy is not None and not connected:
+            fault = proxy_fault(
+                code,
+                status=getinfo(pycurl.HTTP_CONNECTCODE),
+                reply=getinfo(pycurl.PROXY_ERROR),
+                socks=self._proxy.scheme == "socks5h",
+            )
+            if fault is not None:
+                return TransferError(fault, f"the proxy {self._proxy.url}: {message}")
+        errno = getinfo(pycurl.OS_ERRNO)
         return fault_of(code, message, connected=connected, errno=errno)
 
     def result(self, fault: TransferError | None) -> BaseException | None:
@@ -101,3 +132,26 @@ class Easy:
         if descriptor >= 0:
             with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as own:
                 own.shutdown(socket.SHUT_RDWR)
+
+
+def _proxy_options(
+    proxy: Proxy | None, ca_bundle: str
+) -> Iterable[tuple[int, int | str]]:
+    """The proxy, or that there is none, whatever the environment says."""
+    if proxy is None:
+        return [(pycurl.PROXY, "")]
+    options: list[tuple[int, int | str]] = [
+        (pycurl.PROXY, proxy.url),
+        # Without this, NO_PROXY in the environment would send hosts past the proxy.
+        (pycurl.NOPROXY, ""),
+        (pycurl.PROXY_CAINFO, ca_bundle),
+        (pycurl.PROXY_SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
+        (pycurl.HEADEROPT, pycurl.HEADER_SEPARATE),
+        (_SUPPRESS_CONNECT_HEADERS, 1),
+    ]
+    if proxy.username:
+        options += [
+            (pycurl.PROXYUSERNAME, proxy.username),
+            (pycurl.PROXYPASSWORD, proxy.password),
+        ]
+    return options

@@ -75,7 +75,9 @@ def addresses_of(host: str) -> Iterable[str]:
     Raises:
         OSError: there are none.
     """
-    rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    # As bytes, a name that is no name is the resolver's error, and not Python's.
+    name = host.encode() if host.isascii() else host
+    rows = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     found = (str(row[4][0]) for row in rows)
     return dict.fromkeys(canonical(address) or address for address in found)
 

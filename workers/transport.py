@@ -14,6 +14,7 @@ import certifi
 import pycurl
 
 from schemas.addresses import AddressPolicy
+from schemas.proxies import Proxy
 from schemas.urls import origin_of
 from workers.exchange import (
     Body,
@@ -24,10 +25,11 @@ from workers.exchange import (
     TransportLimits,
 )
 from workers.handles import Easy
-from workers.reach import Endpoint, Reach
+from workers.reach import Endpoint, Reach, addresses_of
 from workers.reactor import Reactor
 from workers.reception import Reception
 from workers.slots import Slots
+from workers.targets import Targets
 
 __all__ = [
     "Body",
@@ -45,7 +47,9 @@ class Transport:
 
     Use it on one event loop and in one process: make it after a fork, not before.
     ``ca_bundle`` is a file of PEM certificates to trust; certifi's if None. ``closed``
-    are servers that may not be reached, whatever the policy allows.
+    are servers that may not be reached, whatever the policy allows. Everything goes
+    through ``proxy``, if there is one: it is asked for addresses that were checked
+    here, or, with ``proxy_resolves``, for the names, which it looks up itself.
     """
 
     def __init__(
@@ -55,9 +59,17 @@ class Transport:
         *,
         ca_bundle: str | None = None,
         closed: Iterable[Endpoint] = (),
+        proxy: Proxy | None = None,
+        proxy_resolves: bool = False,
+        resolve: Callable[[str], Iterable[str]] = addresses_of,
     ) -> None:
         self._limits = limits
         self._reach = Reach(policy, tuple(closed))
+        self._proxy = proxy
+        self._proxy_resolves = proxy_resolves
+        self._targets = Targets(
+            self._reach, timeout=limits.connect_timeout, resolve=resolve
+        )
         self._ca_bundle = ca_bundle or certifi.where()
         self._slots = Slots(limits.connections, limits.max_connections_per_host)
         self._multi: _Multi | None = None
@@ -78,6 +90,7 @@ class Transport:
         multi, self._multi = self._multi, None
         if multi is not None:
             await multi.aclose()
+        await self._targets.aclose()
 
     async def exchange(
         self,
@@ -113,17 +126,27 @@ class Transport:
         reception = Reception(
             outgoing, sink, self._limits, clock=multi.clock, uploaded=uploaded
         )
+        address = await self._address(outgoing.url) if self._proxy else None
         easy = self._idle.pop() if self._idle else self._new_easy()
         try:
-            easy.prepare(outgoing, reception)
+            easy.prepare(outgoing, reception, address)
             error = await multi.perform(easy)
         finally:
             self._keep(easy, plain=outgoing.method == "GET" and not outgoing.body)
         if error is not None:
+            if address is not None and _offline(error):
+                self._targets.failed(outgoing.url)
             raise error
 
+    async def _address(self, url: str) -> str | None:
+        """What the proxy is asked for instead of a name, which is checked anyway."""
+        address = await self._targets.address(url)
+        if self._closed:
+            raise TransferError(Fault.STOPPED, "the transport is closed")
+        return None if self._proxy_resolves else address
+
     def _new_easy(self) -> Easy:
-        return Easy(self._limits, self._reach, self._ca_bundle)
+        return Easy(self._limits, self._reach, self._ca_bundle, self._proxy)
 
     def _keep(self, easy: Easy, *, plain: bool) -> None:
         # The options of the rarer methods are not undone one by one.
@@ -132,6 +155,10 @@ class Transport:
         else:
             easy.reception.release()
             self._idle.append(easy)
+
+
+def _offline(error: BaseException) -> bool:
+    return isinstance(error, TransferError) and error.fault is Fault.OFFLINE
 
 
 class _Multi:

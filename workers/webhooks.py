@@ -78,7 +78,12 @@ class Webhook:
             first_byte_timeout=seconds,
             low_speed_time=seconds,
         )
-        self._transport = Transport(limits, settings.allow_networks)
+        self._transport = Transport(
+            limits,
+            settings.allow_networks,
+            proxy=settings.proxy,
+            proxy_resolves=settings.proxy_resolves,
+        )
         for type in EventType:
             self.service_worker.add_event_listener(type, self.post)
 
