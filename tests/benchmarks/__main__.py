@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 BENCHMARKS = {
-    "downloads": "files from nginx on loopback to disk, beside aria2 and curl",
+    "downloads": "files from nginx on loopback to disk, beside aria2, curl and RQ",
 }
 
 

@@ -30,12 +30,12 @@ _BUFFER = 512 * 1024
 class Limit:
     """The transport in a process of its own, downloading all files of an origin."""
 
-    name = "limit"
+    name = "libcurl without redis"
 
     def __init__(self, origin: Origin, directory: Path) -> None:
         self._origin = origin
-        self._target = directory / self.name
-        self._list = directory / f"{self.name}.list"
+        self._target = directory / "limit"
+        self._list = directory / "limit.list"
 
     def run(self) -> Sample:
         """Download everything, and delete it again off the clock."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
@@ -47,6 +48,7 @@ class Origin:
     """A running origin that has ``count`` files of ``size`` bytes."""
 
     base: str
+    files: Path
     count: int
     size: int
 
@@ -55,17 +57,24 @@ class Origin:
         """One URL for each file."""
         return [f"{self.base}{_name(number)}" for number in range(self.count)]
 
-    def check(self, directory: Path) -> None:
-        """Make sure that all the files are there, with all their bytes.
+    @property
+    def sha256(self) -> str:
+        """The digest of each file, hexadecimal: their bytes are the same."""
+        with open(self.files / _name(0), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def check(self, directory: Path, count: int | None = None) -> None:
+        """Make sure that ``count`` files are there, by default all, with all bytes.
 
         Raises:
             BenchmarkError: they are not.
         """
+        count = self.count if count is None else count
         sizes = [entry.stat().st_size for entry in os.scandir(directory)]
-        if sizes != [self.size] * self.count:
+        if sizes != [self.size] * count:
             raise BenchmarkError(
                 f"{len(sizes)} files with {sum(sizes)} bytes in {directory}, "
-                f"not {self.count} of {self.size} bytes each"
+                f"not {count} of {self.size} bytes each"
             )
 
 
@@ -89,7 +98,7 @@ def serve(directory: Path, count: int, size: int) -> Iterator[Origin]:
     (directory / "nginx.conf").write_text(_CONFIGURATION.format(port=port))
     command = [nginx, "-p", str(directory), "-c", "nginx.conf"]
     with _running(command, directory / "error.log", port):
-        yield Origin(f"http://127.0.0.1:{port}/", count, size)
+        yield Origin(f"http://127.0.0.1:{port}/", files, count, size)
 
 
 def _name(number: int) -> str:

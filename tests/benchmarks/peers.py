@@ -19,21 +19,29 @@ class _Peer:
 
     name: str
 
-    def __init__(self, program: str, origin: Origin, directory: Path) -> None:
+    def __init__(
+        self, program: str, origin: Origin, directory: Path, *, hashed: bool
+    ) -> None:
+        """``hashed``: it computes the sha256 of every file as well."""
         self._program = program
+        self._hashed = hashed
         self._origin = origin
         self._target = directory / self.name
         self._list = directory / f"{self.name}.list"
+        self._sha256 = origin.sha256 if hashed else ""
 
     def run(self) -> Sample:
         """Download everything, and delete it again off the clock."""
         self._target.mkdir()
         try:
-            sample = run_program(self._command())
+            sample = self._download()
             self._origin.check(self._target)
         finally:
             shutil.rmtree(self._target)
         return sample
+
+    def _download(self) -> Sample:
+        return run_program(self._command())
 
     def _command(self) -> list[str]:
         raise NotImplementedError
@@ -46,7 +54,8 @@ class Aria2(_Peer):
 
     @override
     def _command(self) -> list[str]:
-        self._list.write_text("\n".join(self._origin.urls))
+        option = f"\n checksum=sha-256={self._sha256}" if self._hashed else ""
+        self._list.write_text("".join(f"{u}{option}\n" for u in self._origin.urls))
         return [
             self._program,
             "--no-conf",
@@ -84,16 +93,32 @@ class Curl(_Peer):
         ]
 
 
-PROGRAMS: dict[str, type[_Peer]] = {"aria2c": Aria2, "curl": Curl}
+class CurlAndSha256sum(Curl):
+    """The same, and then ``sha256sum`` of every file that came."""
+
+    name = "curl+sha256sum"
+
+    @override
+    def _download(self) -> Sample:
+        first = super()._download()
+        files = [
+            str(self._target / url.rpartition("/")[2]) for url in self._origin.urls
+        ]
+        second = run_program(["sha256sum", *files])
+        return Sample(first.wall + second.wall, first.cpu + second.cpu)
 
 
-def find_peers(origin: Origin, directory: Path) -> tuple[list[_Peer], list[str]]:
+def find_peers(
+    origin: Origin, directory: Path, *, hashed: bool
+) -> tuple[list[_Peer], list[str]]:
     """Return the peers that are installed, and the names of those that are not."""
-    found, missing = [], []
-    for program, peer in PROGRAMS.items():
+    curl = CurlAndSha256sum if hashed else Curl
+    found: list[_Peer] = []
+    missing: list[str] = []
+    for program, peer in (("aria2c", Aria2), ("curl", curl)):
         path = find_program(program)
-        if path is None:
+        if path is None or (peer is CurlAndSha256sum and not find_program("sha256sum")):
             missing.append(peer.name)
         else:
-            found.append(peer(path, origin, directory))
+            found.append(peer(path, origin, directory, hashed=hashed))
     return found, missing

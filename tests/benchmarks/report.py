@@ -24,6 +24,8 @@ class Figures:
     """CPU seconds of one run: ours (all our processes) and each peer's."""
     note: str
     """What a reader has to know to compare: where, how durable, what was left out."""
+    aim: Mapping[str, float] = field(default_factory=dict)
+    """The ratios that the project means to reach."""
     limits: Mapping[str, float] = field(default_factory=dict)
     """A rate that the machine sets, under the name of what reaches it; one at most."""
 
@@ -41,6 +43,8 @@ class Figures:
             "peers": {name: round(rate, 1) for name, rate in self.peers.items()},
             "ratio": self.ratio,
         }
+        if self.aim:
+            document["aim"] = dict(self.aim)
         for name, rate in self.limits.items():
             document["limit"] = {"name": name, "value": round(rate, 1)}
         return document | {
@@ -52,23 +56,48 @@ class Figures:
         }
 
 
-def print_json(console: Console, figures: Figures) -> None:
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A case that this machine cannot show."""
+
+    case: str
+    why: str
+
+    def document(self) -> dict[str, Any]:
+        """The case as plain data."""
+        return {"case": self.case, "skipped": self.why}
+
+
+Outcome = Figures | Skipped
+
+
+def print_json(console: Console, outcome: Outcome) -> None:
     """Print one case as one line."""
-    console.out(json.dumps(figures.document(), ensure_ascii=False), highlight=False)
+    console.out(json.dumps(outcome.document(), ensure_ascii=False), highlight=False)
 
 
-def print_table(console: Console, cases: Sequence[Figures]) -> None:
+def print_table(console: Console, cases: Sequence[Outcome]) -> None:
     """Print the cases as a table, and what has to be known about each."""
     table = Table("case", "unit", "who")
     for name in ("rate", "ours / theirs", "CPU s"):
         table.add_column(name, justify="right")
-    for figures in cases:
-        for row in _rows(figures):
-            table.add_row(*row)
-        table.add_section()
+    for outcome in cases:
+        if isinstance(outcome, Figures):
+            for row in _rows(outcome):
+                table.add_row(*row)
+            table.add_section()
     console.print(table)
-    for figures in cases:
-        console.print(f"{figures.case}: {figures.note}", style="dim", highlight=False)
+    for outcome in cases:
+        said = f"{outcome.case}: {_remark(outcome)}"
+        console.print(said, style="dim", highlight=False)
+
+
+def _remark(outcome: Outcome) -> str:
+    if isinstance(outcome, Skipped):
+        return f"skipped: {outcome.why}"
+    aims = ", ".join(f"{ratio} x {name}" for name, ratio in outcome.aim.items())
+    remark = f"{outcome.note}; a worker's memory: {outcome.rss_mib:.0f} MiB at most"
+    return f"{remark}; aim: {aims}" if aims else remark
 
 
 def _rows(figures: Figures) -> Iterator[tuple[str, ...]]:

@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from broker.blobs import Durability
 from broker.cli.children import LEASH
 from broker.embedded import EmbeddedServer
 from broker.keys import ScopeKeys
-from broker.manager import BackgroundFetchManager, connect
+from broker.manager import connect
 from broker.settings import Settings
 from schemas.addresses import AddressPolicy
 from schemas.events import EventMessage, EventType
@@ -30,20 +30,25 @@ from tests.benchmarks.measure import BenchmarkError, Sample, cpu_seconds, peak_m
 from tests.benchmarks.origin import Origin
 
 SCOPE = "bench"
+PRODUCERS = 32
+"""Fetches that are being registered at a time."""
 _PATIENCE = 600.0  # s for one run
 _REPOSITORY = Path(__file__).parents[2]
 
 
 class Service:
-    """One worker process with its Redis, downloading all files of an origin."""
-
-    name = "ours"
+    """Worker processes with their Redis, downloading files of an origin."""
 
     def __init__(
-        self, server: EmbeddedServer, worker: int, settings: Settings, origin: Origin
+        self,
+        server: EmbeddedServer,
+        workers: Sequence[int],
+        settings: Settings,
+        origin: Origin,
     ) -> None:
-        self._server, self._worker = server, worker
-        self._settings, self._origin = settings, origin
+        self.server = server
+        self._workers = workers
+        self._origin = origin
         self._blobs = settings.store_directory / "blobs"
         self._last_event = "0"
         self._runs = 0
@@ -58,49 +63,88 @@ class Service:
         self._loop.run(self._connected.__aexit__(None, None, None))
         self._loop.close()
 
-    def run(self) -> Sample:
-        """Fetch everything, and delete it again off the clock."""
+    def contender(self, fetches: Sequence[Sequence[str]], name: str = "ours") -> Ours:
+        """Return who downloads these URLs, so many in each background fetch."""
+        return Ours(name, self, fetches)
+
+    def download(self, fetches: Sequence[Sequence[str]]) -> Sample:
+        """Fetch everything, and delete it again off the clock.
+
+        Raises:
+            BenchmarkError: it was not done, or not all of it.
+        """
         self._runs += 1
         used = self._cpu()
         began = time.perf_counter()
-        event = self._loop.run(self._fetch(self._manager))
+        events = self._loop.run(self._fetch(fetches))
         wall = time.perf_counter() - began
         cpu = self._cpu() - used
-        if event.type is not EventType.SUCCESS:
-            raise BenchmarkError(f"ours ended with {event.registration!r}")
-        self._origin.check(self._blobs)
+        for event in events:
+            if event.type is not EventType.SUCCESS:
+                raise BenchmarkError(f"ours ended with {event.registration!r}")
+        self._origin.check(self._blobs, sum(map(len, fetches)))
         for blob in self._blobs.iterdir():
             blob.unlink()
         return Sample(wall, cpu)
 
     @property
     def peak_mib(self) -> float:
-        """The most memory that the worker has had resident."""
-        return peak_mib(self._worker)
+        """The most memory that a worker has had resident."""
+        return max(map(peak_mib, self._workers))
 
     def _cpu(self) -> float:
-        others = cpu_seconds(self._worker) + cpu_seconds(self._server.pid)
-        return time.process_time() + others
+        others = [*self._workers, self.server.pid]
+        return time.process_time() + sum(map(cpu_seconds, others))
 
-    async def _fetch(self, manager: BackgroundFetchManager) -> EventMessage:
+    async def _fetch(self, fetches: Sequence[Sequence[str]]) -> list[EventMessage]:
+        remaining = enumerate(fetches)
         async with asyncio.timeout(_PATIENCE), asyncio.TaskGroup() as tasks:
-            event = tasks.create_task(self._next_event())
-            await manager.fetch(f"run-{self._runs}", self._origin.urls)
-        return event.result()
+            events = tasks.create_task(self._events(len(fetches)))
+            for _ in range(min(PRODUCERS, len(fetches))):
+                tasks.create_task(self._register(remaining))
+        return events.result()
 
-    async def _next_event(self) -> EventMessage:
-        stream = {ScopeKeys(SCOPE).events: self._last_event}
-        reply: Any = await self._subscriber.xread(stream, block=0)  # type: ignore[arg-type]
-        [[_, [[entry, fields]]]] = reply
-        self._last_event = entry
-        return EventMessage.decode(fields[b"message"])
+    async def _register(self, remaining: Iterator[tuple[int, Sequence[str]]]) -> None:
+        for number, urls in remaining:
+            await self._manager.fetch(f"run-{self._runs}-{number}", urls)
+
+    async def _events(self, count: int) -> list[EventMessage]:
+        """Read the next completion events of the scope."""
+        found: list[EventMessage] = []
+        while len(found) < count:
+            stream = {ScopeKeys(SCOPE).events: self._last_event}
+            reply: Any = await self._subscriber.xread(stream, block=0)  # type: ignore[arg-type]
+            [[_, entries]] = reply
+            found += [EventMessage.decode(fields[b"message"]) for _, fields in entries]
+            self._last_event = entries[-1][0]
+        return found
+
+
+class Ours:
+    """Us as a contender."""
+
+    def __init__(
+        self, name: str, service: Service, fetches: Sequence[Sequence[str]]
+    ) -> None:
+        self.name = name
+        self._service, self._fetches = service, fetches
+
+    def run(self) -> Sample:
+        """Download everything, and delete it again off the clock."""
+        return self._service.download(self._fetches)
 
 
 @contextmanager
-def serve(directory: Path, origin: Origin) -> Iterator[Service]:
-    """Start Redis and the worker, with what ``BGFETCH_*`` says otherwise."""
+def serve(
+    directory: Path, origin: Origin, *, workers: int = 1, hashed: bool = True
+) -> Iterator[Service]:
+    """Start Redis and the workers, with what ``BGFETCH_*`` says otherwise."""
+    directory.mkdir(exist_ok=True)
     store = directory / "store"
-    with EmbeddedServer.start(directory / "redis", die_with_parent=True) as server:
+    with (
+        EmbeddedServer.start(directory / "redis", die_with_parent=True) as server,
+        ExitStack() as stack,
+    ):
         settings = Settings.load(
             redis_url=server.url,
             store=store,
@@ -111,14 +155,16 @@ def serve(directory: Path, origin: Origin) -> Iterator[Service]:
             "BGFETCH_REDIS_URL": server.url,
             "BGFETCH_STORE": str(store),
             "BGFETCH_DURABILITY": "none",
+            "BGFETCH_DIGEST": "sha256" if hashed else "none",
             "BGFETCH_ALLOW_NETWORKS": "loopback",
         }
-        with _worker(variables, directory / "worker.log") as process_id:
-            service = Service(server, process_id, settings, origin)
-            try:
-                yield service
-            finally:
-                service.close()
+        logs = [directory / f"worker-{number}.log" for number in range(workers)]
+        processes = [stack.enter_context(_worker(variables, log)) for log in logs]
+        service = Service(server, processes, settings, origin)
+        try:
+            yield service
+        finally:
+            service.close()
 
 
 @contextmanager

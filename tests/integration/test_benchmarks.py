@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from broker.embedded import find_server
+from tests.benchmarks import scaling
+from tests.benchmarks.cases import CASES
+from tests.benchmarks.report import Skipped
 
 REPOSITORY = Path(__file__).parents[2]
 FIFTY_FILES = ["downloads", "--case", "small-files", "--scale", "0.01", "--rounds", "1"]
@@ -55,6 +58,75 @@ def test_a_case_is_one_object_with_ratios_above_one_where_we_are_faster() -> Non
     assert case["cpu_seconds"].keys() == {"ours", "aria2", "curl"}
     assert "50 x 4096 bytes" in case["note"]
     assert "no fsync on any side" in case["note"]
+
+
+def little(name: str, scale: str) -> list[str]:
+    return ["downloads", "--case", name, "--scale", scale, "--rounds", "1", "--json"]
+
+
+@pytest.mark.tool("nginx")
+@pytest.mark.tool("aria2c")
+@pytest.mark.tool("curl")
+@pytest.mark.parametrize(
+    ("name", "scale", "peers", "limit", "hashing"),
+    [
+        (
+            "one-large-file",
+            "0.01",
+            {"aria2", "curl+sha256sum"},
+            "libcurl without redis",
+            "a sha256 of every file on each side",
+        ),
+        (
+            "one-large-file-plain",
+            "0.005",
+            {"aria2", "curl"},
+            "splice",
+            "no digest on any side",
+        ),
+    ],
+)
+def test_a_digest_is_computed_on_both_sides_or_on_neither(
+    name: str, scale: str, peers: set[str], limit: str, hashing: str
+) -> None:
+    case = figures(bench(*little(name, scale)))
+
+    assert case["ratio"].keys() == case["aim"].keys() == peers
+    assert case["limit"]["name"] in (limit, "recv and write")
+    assert hashing in case["note"]
+
+
+@pytest.mark.tool("nginx")
+def test_tiny_fetches_are_measured_beside_a_stock_worker_of_rq() -> None:
+    case = figures(bench(*little("tiny-fetches", "0.01")))
+
+    assert (case["case"], case["unit"]) == ("tiny-fetches", "fetches/s")
+    assert case["ratio"].keys() == case["aim"].keys() == {"simple-worker"}
+    assert "20 fetches of one file of 4096 bytes" in case["note"]
+
+
+@pytest.mark.tool("nginx")
+def test_a_flat_case_compares_a_fetch_with_one_of_a_hundredth_of_it() -> None:
+    case = figures(bench(*little("flat", "0.01")))
+
+    assert case["ratio"].keys() == {"10 records"}
+    assert "one fetch of 1000 records beside one of 10" in case["note"]
+
+
+def test_a_case_that_the_machine_cannot_show_is_skipped_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    [case] = [case for case in CASES if case.name == "two-workers"]
+
+    outcome = scaling.two_workers(case, rounds=1)
+
+    assert isinstance(outcome, Skipped)
+    assert outcome.document() == {
+        "case": "two-workers",
+        "skipped": "5 cores are needed (two workers, nginx, Redis, producer), "
+        "here are 2",
+    }
 
 
 @pytest.mark.tool("nginx")
