@@ -18,6 +18,34 @@ LEAVING = PREFIX + "leaving"  # SET <scope>/<subscriber>: removed, deliveries st
 STORES = PREFIX + "stores"  # HASH store id -> where it was last opened (R4)
 IDENTITY = PREFIX + "identity"  # STRING: this Redis's own random name, for stores (R16)
 ABORTS = PREFIX + "aborts"  # channel: uid of a fetch that ended under its lanes
+ORIGINS = PREFIX + "origins"  # ZSET origin -> ms when it is forgotten
+ORIGIN_NEWS = PREFIX + "origin-news"  # channel: ``<nonce> <origin>`` of who changed it
+
+
+@dataclass(frozen=True, slots=True)
+class OriginKeys:
+    """The keys of one origin, as ``https://host:port``; forgotten when it is idle."""
+
+    origin: str
+
+    @property
+    def origin_hash(self) -> str:
+        """HASH: limit, base, rate, loweredAt, pausedUntil, reason, for people too."""
+        return f"{PREFIX}origin:{self.origin}"
+
+    @property
+    def holders(self) -> str:
+        """ZSET process nonce -> ms when its grant ends (R25)."""
+        return self.origin_hash + ":holders"
+
+    @property
+    def grants(self) -> str:
+        """HASH process nonce -> ``<held> <wanted> <used> <requests per 1,000 s>``."""
+        return self.origin_hash + ":grants"
+
+    def all(self) -> tuple[str, str, str]:
+        """Every key of this origin."""
+        return (self.origin_hash, self.holders, self.grants)
 
 
 def orphans(store: str) -> str:

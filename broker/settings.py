@@ -99,6 +99,17 @@ class Settings(BaseSettings):
         timedelta(hours=24), description="time after which a fetch gives up"
     )
 
+    origin_connections: int = Field(
+        32, ge=1, le=1024, description="exchanges with one origin, of all workers"
+    )
+    origin_rate: float | None = Field(
+        None, ge=0.001, description="requests per second to one origin, of all workers"
+    )
+    origin_recovery: Seconds = Field(
+        timedelta(seconds=10),
+        description="how often a lowered limit of an origin rises by one",
+    )
+
     max_deliveries: int = Field(20, ge=1, description="failures before a dead letter")
     redelivery_backoff: Seconds = Field(
         timedelta(seconds=1), description="first wait before a redelivery"
