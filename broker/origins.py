@@ -14,6 +14,7 @@ from datetime import timedelta
 
 from broker.connection import Connection
 from broker.keys import ORIGIN_NEWS, ORIGINS, RECLAIM, OriginKeys
+from broker.scripts import Argument
 from broker.settings import Settings, milliseconds
 
 BATCH = 100
@@ -93,7 +94,7 @@ class Origins:
         self.nonce = secrets.token_hex(8)
         self._connection = connection
         self._rate = round(1000 * (settings.origin_rate or 0))
-        self._arguments = [
+        self._arguments: list[Argument] = [
             self.nonce,
             milliseconds(settings.lease),
             settings.origin_connections,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from broker.codings import decoder_of
 from broker.settings import Settings
@@ -19,15 +19,20 @@ from schemas.errors import StorageError, UndecodableBody
 from schemas.integrity import Demand
 from schemas.records import RecordResult, ResponseHead
 from schemas.secrets import referring
+from schemas.urls import origin_of
 from workers import ranges
 from workers.exchange import Fault, Outgoing, TransferError
 from workers.redirects import STATUSES, RedirectRefused, next_hop
-from workers.retry import Retry, RetryPolicy, Settle, decide
+from workers.retry import Retry, RetryPolicy, Settle, decide, may_repeat, retry_after
 from workers.secrets import Secrets
+from workers.slots import Slots
 from workers.transport import Transport
+from workers.turns import OriginBusy, Turn
 from workers.verification import by_origin, demands
 from workers.work import Work
 
+OVERLOADED = (429, 503)
+"""Statuses with which an origin says that it is asked too much."""
 MAX_EMPTY_ANSWERS = 5
 """Answers in a row without a new byte before the record fails (BF-REC-27)."""
 
@@ -36,9 +41,15 @@ class Exchanges:
     """What every record of this process is completed with."""
 
     def __init__(
-        self, transport: Transport, store: BlobStore, settings: Settings
+        self,
+        transport: Transport,
+        store: BlobStore,
+        settings: Settings,
+        slots: Slots,
     ) -> None:
+        """``slots`` are those of ``transport``."""
         self.transport = transport
+        self.slots = slots
         self.store = store
         self.secrets = Secrets(settings.secrets_dir)
         self.addresses = settings.allow_networks
@@ -56,9 +67,15 @@ class Exchanges:
 class Completion:
     """Works on one record until it is decided what becomes of it."""
 
-    def __init__(self, work: Work, exchanges: Exchanges, elapsed: timedelta) -> None:
-        """``elapsed`` is the age of the fetch, which has a deadline."""
+    def __init__(
+        self, work: Work, exchanges: Exchanges, elapsed: timedelta, turn: Turn
+    ) -> None:
+        """``elapsed`` is the age of the fetch, which has a deadline.
+
+        ``turn`` is one with the origin of the request.
+        """
         self._work = work
+        self._turn: Turn | None = turn
         self._exchanges = exchanges
         self._elapsed = elapsed
         names = {name.lower() for name, _ in work.request.header_list}
@@ -79,6 +96,12 @@ class Completion:
                     work.fail("the origin keeps answering without a new byte")
         except StorageError as error:
             work.storage_failed(error)
+        except OriginBusy as busy:
+            # The first exchange had its turn, and may have been all that is allowed.
+            if may_repeat(work.request.method, work.request.header_list):
+                postpone(work, busy, self._elapsed, self._exchanges.deadline)
+            else:
+                work.fail(f"{Fault.OFFLINE}: {busy.detail}")
 
     async def _exchange(self) -> None:
         """One request, its redirects included, and what its answer means."""
@@ -119,8 +142,9 @@ class Completion:
     async def _follow(self, outgoing: Outgoing, answer: _Answer) -> None:
         request, hops = self._work.request, 0
         while True:
+            turn, self._turn = self._turn, None
             await self._exchanges.transport.exchange(
-                outgoing, answer, uploaded=self._uploaded
+                outgoing, answer, uploaded=self._uploaded, turn=turn
             )
             if answer.redirect is None:
                 return
@@ -141,6 +165,16 @@ class Completion:
 
     def _uploaded(self, count: int) -> None:
         self._work.uploaded = max(self._work.uploaded, count)
+
+    def note(self, head: ResponseHead) -> None:
+        """Tell all workers how the origin fares: an answer may ask for less."""
+        exchanges, origin = self._exchanges, origin_of(head.url)
+        if head.status in OVERLOADED:
+            asked = retry_after(head, datetime.now(UTC))
+            pause = min(asked, exchanges.policy.retry_after_cap)
+            exchanges.slots.complained(origin, f"status {head.status}", pause)
+        elif head.status < 500:
+            exchanges.slots.answered(origin)
 
     def judge(self, head: ResponseHead, offset: int) -> bool:
         """Decide at the head what an answer is worth; True if its body is wanted."""
@@ -267,7 +301,18 @@ class Completion:
             deadline=self._exchanges.deadline,
             policy=self._exchanges.policy,
             rng=self._exchanges.random,
+            now=datetime.now(UTC),
         )
+
+
+def postpone(
+    work: Work, busy: OriginBusy, elapsed: timedelta, deadline: timedelta
+) -> None:
+    """Give a record back until its origin may be asked, unless that is too late."""
+    if elapsed + busy.delay < deadline:
+        work.give_back(busy.delay, busy.detail)
+    else:
+        work.fail(f"{Fault.OFFLINE}: {busy.detail}, beyond the deadline of the fetch")
 
 
 class _Answer:
@@ -288,6 +333,7 @@ class _Answer:
         self._redirected = True
 
     def head(self, head: ResponseHead) -> bool:
+        self._completion.note(head)
         follows = self._work.request.redirect != "manual"
         located = head.get("Location") is not None
         if follows and located and head.status in STATUSES:

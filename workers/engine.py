@@ -10,8 +10,9 @@ from redis.exceptions import RedisError
 
 from broker.agenda import Agenda
 from broker.connection import Connection
-from broker.keys import ABORTS, FetchKeys
+from broker.keys import ABORTS, ORIGIN_NEWS, FetchKeys
 from broker.lanes import Refusal
+from broker.origins import Origins
 from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.stores import open_store
@@ -20,6 +21,7 @@ from broker.tasks import cancel_all
 from broker.turns import described
 from schemas.errors import Failure
 from workers.complete import Exchanges
+from workers.grants import Grants
 from workers.lane import Lane
 from workers.reach import redis_endpoints
 from workers.reclaim import Reclaimer
@@ -59,15 +61,22 @@ class Engine:
             low_speed_time=settings.stall_timeout.total_seconds(),
         )
         closed = await to_thread.run_sync(redis_endpoints, self._connection.url)
+        self._grants = Grants(
+            Origins(self._connection, settings), settings.lease, limits
+        )
         self._transport = Transport(
             limits,
             settings.allow_networks,
             closed=closed,
             proxy=settings.proxy,
             proxy_resolves=settings.proxy_resolves,
+            slots=self._grants.slots,
         )
-        self._exchanges = Exchanges(self._transport, store, settings)
-        self._background.append(asyncio.create_task(self._hear_of_aborts()))
+        self._exchanges = Exchanges(
+            self._transport, store, settings, self._grants.slots
+        )
+        for work in (self._grants.run(), self._hear_others()):
+            self._background.append(asyncio.create_task(work))
         self.reclaimer = Reclaimer(
             Agenda(self._connection, settings), self._queue, store, settings
         )
@@ -109,21 +118,27 @@ class Engine:
         await cancel_all(self._background)
         if hasattr(self, "_transport"):
             await self._transport.aclose()
+            await self._grants.leave()
         if hasattr(self, "_queue"):
             await self._queue.aclose()
             await self._connection.aclose()
 
-    async def _hear_of_aborts(self) -> None:
-        """Wake the lanes of fetches that end under them; a heartbeat tells them too."""
+    async def _hear_others(self) -> None:
+        """Hear of fetches that end under their lanes, and of origins that change.
+
+        A message that is missed, the next heartbeat makes good.
+        """
         redis = self._connection.blocking_client()
+        hear = {ABORTS: self._hurry, ORIGIN_NEWS: self._grants.hear}
         try:
             while True:
                 with suppress(RedisError, OSError):
                     async with redis.pubsub() as pubsub:
-                        await pubsub.subscribe(ABORTS)
+                        await pubsub.subscribe(*hear)
                         async for message in pubsub.listen():
                             if message["type"] == "message":
-                                self._hurry(message["data"].decode())
+                                channel = message["channel"].decode()
+                                hear[channel](message["data"].decode())
                 await asyncio.sleep(1)
         finally:
             await redis.aclose()

@@ -8,7 +8,6 @@ out more; a lane never makes a round trip for a single file.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -23,7 +22,9 @@ from broker.settings import Settings
 from broker.store import Durability, Part
 from broker.tasks import cancel_all
 from schemas.errors import Failure, StorageError, Unreachable
-from workers.complete import Completion, Exchanges
+from workers.backlog import Backlog, Ways
+from workers.complete import Completion, Exchanges, postpone
+from workers.turns import OriginBusy, Turn
 from workers.work import Allowance, Work
 
 log = structlog.get_logger()
@@ -50,7 +51,9 @@ class Lane:
         self._exchanges = exchanges
         self._hold = LaneHold(connection, settings, keys)
         self._allowance = Allowance(0, 0)
-        self._backlog: deque[Work] = deque()
+        self._backlog = Backlog(
+            exchanges.slots, Ways(self._room, self._begin, self._postpone)
+        )
         self._running: dict[asyncio.Task[None], Work] = {}
         self._ended: list[Work] = []
         self._parked: dict[int, Work] = {}
@@ -101,7 +104,9 @@ class Lane:
 
     @property
     def _capacity(self) -> int:
-        return self._settings.transfers + 2 * BATCH
+        # What waits for its origin leaves room for records that others may have.
+        stuck = min(self._backlog.stuck, self._settings.lane_size)
+        return self._settings.transfers + 2 * BATCH + stuck
 
     @property
     def _held(self) -> int:
@@ -158,24 +163,35 @@ class Lane:
             if claim.index not in known:
                 parked = self._parked.pop(claim.index, None)
                 work = Work(claim, store, self._allowance, parked, digest=digest)
-                self._backlog.append(work)
-        self._start()
+                self._backlog.add(work)
+        self._backlog.serve()
 
     def _working(self) -> Iterable[Work]:
         yield from self._backlog
         yield from self._running.values()
         yield from self._ended
 
-    def _start(self) -> None:
-        while self._backlog and len(self._running) < self._settings.transfers:
-            if self._stopping:
-                return
-            work = self._backlog.popleft()
-            elapsed = self._age + timedelta(seconds=self._now() - self._opened_at)
-            completion = Completion(work, self._exchanges, elapsed)
-            task = asyncio.create_task(completion.run())
-            self._running[task] = work
-            task.add_done_callback(self._end)
+    def _room(self) -> int:
+        if self._stopping:
+            return 0
+        return self._settings.transfers - len(self._running)
+
+    @property
+    def _elapsed(self) -> timedelta:
+        return self._age + timedelta(seconds=self._now() - self._opened_at)
+
+    def _begin(self, work: Work, turn: Turn) -> None:
+        completion = Completion(work, self._exchanges, self._elapsed, turn)
+        task = asyncio.create_task(completion.run())
+        self._running[task] = work
+        # Also where the task is cancelled before it has begun.
+        task.add_done_callback(lambda _: turn.release())
+        task.add_done_callback(self._end)
+
+    def _postpone(self, work: Work, busy: OriginBusy) -> None:
+        postpone(work, busy, self._elapsed, self._exchanges.deadline)
+        self._ended.append(work)
+        self._wake.set()
 
     def _end(self, task: asyncio.Task[None]) -> None:
         work = self._running.pop(task)
@@ -184,7 +200,7 @@ class Lane:
             work.fail(f"internal error: {type(error).__name__}: {error}")
         if not work.void:
             self._ended.append(work)
-        self._start()
+        self._backlog.serve()
         if len(self._ended) == 1 or len(self._ended) >= BATCH or not self._running:
             self._wake.set()
 
@@ -319,6 +335,7 @@ class Lane:
                         await work.make_checkpoint()
 
     async def _close(self, refusal: Refusal | None) -> None:
+        self._backlog.close()
         await self._cancel()
         works = (*self._working(), *self._parked.values())
         if refusal is not None:

@@ -96,7 +96,7 @@ def decide(
     """
     settled = Settle(_result_of(outcome))
     attempts = attempts_without_progress
-    if not _is_passing(outcome) or not _may_repeat(method, headers):
+    if not _is_passing(outcome) or not may_repeat(method, headers):
         return settled
     if outcome is not Fault.OFFLINE and attempts >= policy.max_attempts:
         return settled
@@ -130,7 +130,8 @@ def _is_passing(outcome: ResponseHead | Fault) -> bool:
     return outcome in (Fault.OFFLINE, Fault.NETWORK)
 
 
-def _may_repeat(method: str, headers: Iterable[tuple[str, str]]) -> bool:
+def may_repeat(method: str, headers: Iterable[tuple[str, str]]) -> bool:
+    """Whether a request may be sent more than once."""
     return method == "GET" or any(
         name.lower() == "idempotency-key" and value for name, value in headers
     )

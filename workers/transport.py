@@ -30,6 +30,7 @@ from workers.reactor import Reactor
 from workers.reception import Reception
 from workers.slots import Slots
 from workers.targets import Targets
+from workers.turns import Turn
 
 __all__ = [
     "Body",
@@ -50,6 +51,7 @@ class Transport:
     are servers that may not be reached, whatever the policy allows. Everything goes
     through ``proxy``, if there is one: it is asked for addresses that were checked
     here, or, with ``proxy_resolves``, for the names, which it looks up itself.
+    ``slots`` are whose turns the exchanges take; without them, some of its own.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Transport:
         proxy: Proxy | None = None,
         proxy_resolves: bool = False,
         resolve: Callable[[str], Iterable[str]] = addresses_of,
+        slots: Slots | None = None,
     ) -> None:
         self._limits = limits
         self._reach = Reach(policy, tuple(closed))
@@ -71,7 +74,9 @@ class Transport:
             self._reach, timeout=limits.connect_timeout, resolve=resolve
         )
         self._ca_bundle = ca_bundle or certifi.where()
-        self._slots = Slots(limits.connections, limits.max_connections_per_host)
+        self._slots = slots or Slots(
+            limits.connections, limits.max_connections_per_host
+        )
         self._multi: _Multi | None = None
         self._idle: list[Easy] = []
         self._closed = False
@@ -98,24 +103,26 @@ class Transport:
         sink: Sink,
         *,
         uploaded: Callable[[int], None] | None = None,
+        turn: Turn | None = None,
     ) -> None:
         """Send one request and hand its response to ``sink``; a redirect is a response.
 
         Returns when the body has ended as its head announced, or when the sink did not
         want it. ``uploaded`` hears how many bytes of the request's body went out so
         far. Requests other than GET and HEAD are sent once, on a connection of their
-        own. Cancelling ends the transfer at once.
+        own. Cancelling ends the transfer at once. ``turn`` is one that was taken for
+        it; it is released, and without it the exchange waits for one.
 
         Raises:
+            OriginBusy: the origin is not to be asked for a while.
             TransferError: there is no whole response; its ``fault`` tells the kind.
             Exception: whatever the sink, ``uploaded`` or the request's body raised.
         """
-        origin = origin_of(outgoing.url)
-        await self._slots.acquire(origin)
+        turn = turn or await self._slots.acquire(origin_of(outgoing.url))
         try:
             await self._exchange(outgoing, sink, uploaded)
         finally:
-            self._slots.release(origin)
+            turn.release()
 
     async def _exchange(
         self, outgoing: Outgoing, sink: Sink, uploaded: Callable[[int], None] | None

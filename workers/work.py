@@ -264,7 +264,7 @@ class Work:
         self._offered = state.checkpoint.part if state.checkpoint else ""
         return RecordReport(
             self.index,
-            self.length if self.result.exposed else 0,
+            self._counted if self.result.exposed else 0,
             self.uploaded,
             self.result,
             self.delay,

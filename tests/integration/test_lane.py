@@ -21,6 +21,7 @@ from schemas.records import ResponseHead
 from tests.integration.clock import SCOPE, Clock
 from workers.complete import Exchanges
 from workers.lane import Lane
+from workers.slots import Slots
 from workers.transport import Outgoing, Sink, Transport
 
 
@@ -80,7 +81,7 @@ async def test_a_blob_stays_whose_success_was_answered_into_the_void(
     """R3, R14: the repetition hears only that the fetch is settled."""
     registration = await manager.fetch("a", ["https://cdn.example/a"])
     store = DirectoryStore.open(settings.store_directory, settings.durability)
-    exchanges = Exchanges(cast("Transport", _Transport()), store, settings)
+    exchanges = Exchanges(cast("Transport", _Transport()), store, settings, Slots(9, 9))
     deaf = _Deaf(manager.connection.url, registration.refresh)
     lane = Lane(deaf, settings, exchanges, FetchKeys(SCOPE, registration.uid))
 
@@ -102,7 +103,7 @@ async def test_a_lane_that_is_over_leaves_the_part_that_its_successor_has(
         Agenda(manager.connection, settings),
     )
     store = DirectoryStore.open(settings.store_directory, settings.durability)
-    exchanges = Exchanges(cast("Transport", _Endless()), store, settings)
+    exchanges = Exchanges(cast("Transport", _Endless()), store, settings, Slots(9, 9))
 
     async def take_over() -> None:
         await clock.age_lanes(keys, settings.lease * 2)
@@ -151,7 +152,7 @@ async def test_a_record_lost_and_got_again_in_one_answer_is_fetched_anew(
     keys = FetchKeys(SCOPE, registration.uid)
     store = DirectoryStore.open(settings.store_directory, settings.durability)
     transport = _Endless()
-    exchanges = Exchanges(cast("Transport", transport), store, settings)
+    exchanges = Exchanges(cast("Transport", transport), store, settings, Slots(9, 9))
     forgetful = _Forgetful(manager.connection.url, keys, transport.may)
 
     refusal = await Lane(forgetful, settings, exchanges, keys).run("job")
@@ -171,7 +172,7 @@ async def test_a_lane_that_is_over_deletes_the_part_that_nobody_has(
     keys = FetchKeys(SCOPE, registration.uid)
     store = DirectoryStore.open(settings.store_directory, settings.durability)
     transport = _Transport()
-    exchanges = Exchanges(cast("Transport", transport), store, settings)
+    exchanges = Exchanges(cast("Transport", transport), store, settings, Slots(9, 9))
     lane = Lane(manager.connection, settings, exchanges, keys)
     aborted = []
     transport.at_the_end = lambda: aborted.append(
@@ -194,7 +195,7 @@ async def test_a_record_succeeds_only_as_a_blob_even_if_its_lane_wakes_as_it_end
     keys = FetchKeys(SCOPE, registration.uid)
     store = DirectoryStore.open(settings.store_directory, settings.durability)
     transport = _Transport()
-    exchanges = Exchanges(cast("Transport", transport), store, settings)
+    exchanges = Exchanges(cast("Transport", transport), store, settings, Slots(9, 9))
     lane = Lane(manager.connection, settings, exchanges, keys)
     transport.at_the_end = lane.hurry
 
