@@ -10,7 +10,17 @@ from schemas.errors import InvalidName
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 MAX_ID_BYTES = 1024
 RESERVED = frozenset(
-    ("aborts", "agenda", "identity", "leaving", "reclaim", "scopes", "stores")
+    {
+        "aborts",
+        "agenda",
+        "identity",
+        "leaving",
+        "origin-news",
+        "origins",
+        "reclaim",
+        "scopes",
+        "stores",
+    }
 )
 """Names that no scope may have: their Redis keys are everybody's."""
 
