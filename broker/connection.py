@@ -25,6 +25,8 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
+from broker.packing import packing
+from broker.pipelining import Pipelining
 from broker.scripts import Argument, script
 from schemas.errors import ConfigError, QuotaExceeded, Unreachable
 
@@ -83,6 +85,7 @@ class Connection:
         """
         self.url = url
         self.redis = self._client(retries=3)
+        self._pipelining = Pipelining(self.redis, ANSWER_SECONDS)
 
     def _client(self, *, retries: int) -> Redis:
         try:
@@ -102,6 +105,7 @@ class Connection:
                 f"{masked(self.url)!r} is no Redis URL: {error}; "
                 "use redis://HOST:PORT/DB, rediss:// or unix:///PATH"
             ) from error
+        pool.connection_class = packing(pool.connection_class)
         return Redis.from_pool(pool)
 
     def blocking_client(self) -> Redis:
@@ -134,7 +138,7 @@ class Connection:
             Unreachable: the server does not answer.
         """
         async with self.answering():
-            return await script(name).run(self.redis, keys, arguments)
+            return await script(name).run(self._pipelining.ask, keys, arguments)
 
     async def ask(self, *command: Argument) -> Any:
         """Send one command that may be repeated; text in the reply is bytes.
@@ -143,7 +147,7 @@ class Connection:
             Unreachable: the server does not answer.
         """
         async with self.answering():
-            return await self.redis.execute_command(*command)  # type: ignore[no-untyped-call]
+            return await self._pipelining.ask(*command)
 
     async def now(self) -> int:
         """Milliseconds since the epoch by the server's clock, which alone decides."""
@@ -161,4 +165,5 @@ class Connection:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self._pipelining.aclose()
         await self.redis.aclose()

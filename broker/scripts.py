@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 Argument = str | bytes | int
+Ask = Callable[..., Awaitable[Any]]
+"""Sends one command and returns its answer."""
 
 _INCLUDE = re.compile(r"^--@include (\w+)$", re.MULTILINE)
 
@@ -31,13 +32,14 @@ class Script:
     sha: str
 
     async def run(
-        self, redis: Redis, keys: Sequence[str], arguments: Sequence[Argument] = ()
+        self, ask: Ask, keys: Sequence[str], arguments: Sequence[Argument] = ()
     ) -> Any:
         """Run it on the server; the reply as Redis gives it, text as bytes."""
+        given = (len(keys), *keys, *arguments)
         try:
-            return await redis.evalsha(self.sha, len(keys), *keys, *arguments)
+            return await ask("EVALSHA", self.sha, *given)
         except NoScriptError:
-            return await redis.eval(self.source, len(keys), *keys, *arguments)
+            return await ask("EVAL", self.source, *given)
 
 
 @cache

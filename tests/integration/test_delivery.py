@@ -11,7 +11,6 @@ import pytest
 from broker.agenda import Agenda, Verdict
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
-from broker.scripts import script
 from broker.settings import Settings
 from broker.stream import Begun, Delivery, Nack, Refused, Subscription
 from schemas.errors import InvalidState
@@ -63,9 +62,7 @@ async def extend(
     manager: BackgroundFetchManager, process: Subscription, *held: Begun
 ) -> list[bytes]:
     keys, arguments = process.extension(held)
-    lost: list[bytes] = await script("extend").run(
-        manager.connection.redis, keys, arguments
-    )
+    lost: list[bytes] = await manager.connection.run("extend", keys, arguments)
     return lost
 
 
