@@ -15,6 +15,7 @@ SCOPES = PREFIX + "scopes"  # SET of scope names
 AGENDA = PREFIX + "agenda"  # ZSET member -> ms at which a reclaimer looks at the fetch
 RECLAIM = PREFIX + "reclaim"  # HASH time, run_id, grace_until of take-over passes (R15)
 LEAVING = PREFIX + "leaving"  # SET <scope>/<subscriber>: removed, deliveries still open
+PRESENCE = PREFIX + "presence"  # ZSET <scope>/<subscriber> -> ms to look: is it there?
 STORES = PREFIX + "stores"  # HASH store id -> where it was last opened (R4)
 IDENTITY = PREFIX + "identity"  # STRING: this Redis's own random name, for stores (R16)
 ABORTS = PREFIX + "aborts"  # channel: uid of a fetch that ended under its lanes
@@ -70,7 +71,7 @@ class ScopeKeys:
 
     @property
     def scope_hash(self) -> str:
-        """HASH: seq, base_url, version and count of the subscriber set (R11)."""
+        """HASH: seq, base_url; version, count and filters of the set (R11)."""
         return f"{PREFIX}{self.scope}"
 
     @property
@@ -90,7 +91,10 @@ class ScopeKeys:
 
     @property
     def subscribers(self) -> str:
-        """HASH name -> ``<joined> <left or ->``: versions of the set (R11)."""
+        """HASH name -> its versions of the set, with its filter (R11).
+
+        See ``lua/_membership.lua``.
+        """
         return self._prefix + "subscribers"
 
     @property
@@ -186,8 +190,10 @@ class FetchKeys:
     def events(self) -> str:
         """HASH of what happened to this fetch's events (R10, R11).
 
-        ``<event>`` -> ``<entry id> <version> <owed> <settled> <predecessor or ->``;
-        ``<event>|<name>`` -> ``<status> <failures> <attempt> <nonce> <consumer>``;
+        ``<event>`` -> ``<entry id> <version> <owed> <settled> <predecessor or ->``,
+        owed being - where the set was empty;
+        ``<event>|<name>`` -> ``<status> <failures> <attempt> <nonce> <consumer>``, and
+        the standing where it is not owed (any more): extra, or its outcome;
         ``<event>|<name>|history`` -> how its attempts ended, until it is settled.
         """
         return self.fetch + ":events"
@@ -264,10 +270,22 @@ class SubscriberKeys:
         return self._prefix + "copies"
 
     @property
+    def state(self) -> str:
+        """HASH: paused, ms since when; excluded, how many by its filter; seen, ms."""
+        return self._prefix + "state"
+
+    @property
     def member(self) -> str:
         """The name of this subscriber in structures that span scopes."""
         return f"{self.scope}/{self.name}"
 
     def all(self) -> tuple[str, ...]:
         """Every key of this subscriber."""
-        return (self.due, self.leases, self.consumers, self.dead, self.copies)
+        return (
+            self.due,
+            self.leases,
+            self.consumers,
+            self.dead,
+            self.copies,
+            self.state,
+        )

@@ -31,7 +31,8 @@ async def settlement(
     if about is None:
         return None
     _, _, owed, settled, _ = about.split(b" ")
-    if int(settled) >= max(1, int(owed)):
+    # '-' is owed to the first subscriber, which has not come.
+    if int(settled) >= (1 if owed == b"-" else int(owed)):
         return await _outcomes(connection, keys, event)
     # Records wait for the completion event, and for no other.
     if ending[0] != b"0" or ending[2] != event.encode():
@@ -49,7 +50,9 @@ async def _outcomes(connection: Connection, keys: FetchKeys, event: str) -> Outc
         )
         for field, value in rows.items():
             _, subscriber, *rest = field.decode().split("|")
-            status = value.split(b" ", 1)[0].decode() if not rest else ""
+            words = value.decode().split(" ") if not rest else [""]
+            # A sixth word is the outcome from before a replay, or says "not owed".
+            status = words[5] if len(words) > 5 else words[0]
             if status in _OUTCOMES:
                 found[subscriber] = DeliveryOutcome(status)
     return found

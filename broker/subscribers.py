@@ -1,4 +1,4 @@
-"""The subscribers of a scope: how each is getting on; removing one (R11, R21)."""
+"""The subscribers of a scope: how each is getting on; pause, resume, remove (R21)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from datetime import timedelta
 
 from broker.connection import Connection
 from broker.departures import settle_departed
-from broker.keys import LEAVING, ScopeKeys
+from broker.keys import LEAVING, PRESENCE, ScopeKeys
 from broker.settings import Settings
 from schemas.errors import InvalidState
+from schemas.filters import EventFilter
 
 NOBODY = b"-"
 """The consumer that owns deliveries which wait for their time (R20)."""
@@ -23,6 +24,10 @@ class SubscriberLook:
     """How a subscriber stands, at one moment."""
 
     name: str
+    takes: EventFilter
+    """The events that it is owed."""
+    paused: bool
+    """Whether nothing new begins there."""
     processes: int
     """Processes that live: that have extended their place within a lease."""
     lag: int
@@ -33,6 +38,8 @@ class SubscriberLook:
     """Deliveries that failed, or were handed back, and wait for their time."""
     dead: int
     """Dead letters that wait to be replayed or purged."""
+    excluded: int
+    """Events that its filter has kept from it so far."""
     oldest: timedelta | None
     """Age of the oldest event among those that lag, are pending or wait."""
 
@@ -52,12 +59,15 @@ class Subscribers:
         Raises:
             Unreachable: Redis does not answer.
         """
-        members: dict[bytes, bytes] = await self._connection.ask(
+        return list(await self._members())
+
+    async def _members(self) -> dict[str, EventFilter]:
+        """What each subscriber takes, by name, in order."""
+        rows: dict[bytes, bytes] = await self._connection.ask(
             "HGETALL", self._keys.subscribers
         )
-        return sorted(
-            name.decode() for name, value in members.items() if value.endswith(b" -")
-        )
+        found = {name.decode(): _takes(rows[name].decode()) for name in sorted(rows)}
+        return {name: takes for name, takes in found.items() if takes is not None}
 
     async def look(self) -> list[SubscriberLook]:
         """Return how each subscriber stands, by name.
@@ -65,15 +75,20 @@ class Subscribers:
         Raises:
             Unreachable: Redis does not answer.
         """
-        names = await self.names()
-        if not names:
+        members = await self._members()
+        if not members:
             return []
         async with self._connection.answering():
             rows = await self._connection.redis.xinfo_groups(self._keys.events)
         groups = {row["name"].decode(): row for row in rows}
-        return [await self._look(name, groups.get(name, {})) for name in names]
+        return [
+            await self._look(name, takes, groups.get(name, {}))
+            for name, takes in members.items()
+        ]
 
-    async def _look(self, name: str, group: dict[str, object]) -> SubscriberLook:
+    async def _look(
+        self, name: str, takes: EventFilter, group: dict[str, object]
+    ) -> SubscriberLook:
         keys, ask = self._keys.subscriber(name), self._connection.ask
         read = group.get("last-delivered-id", b"0-0")
         assert isinstance(read, bytes)
@@ -82,11 +97,12 @@ class Subscribers:
         now, unread = await asyncio.gather(
             self._connection.now(), self._unread(read.decode(), count)
         )
-        processes, waiting, letters, copies = await asyncio.gather(
+        processes, waiting, letters, copies, state = await asyncio.gather(
             ask("ZCOUNT", keys.consumers, f"({now}", "+inf"),
             ask("ZCARD", keys.due),
             ask("HLEN", keys.dead),
             ask("ZCARD", keys.copies),
+            ask("HMGET", keys.state, "paused", "excluded"),
         )
         pending, ages = 0, unread[:1]
         if group:
@@ -99,11 +115,14 @@ class Subscribers:
         born = min((int(entry.split(b"-")[0]) for entry in ages), default=None)
         return SubscriberLook(
             name,
+            takes,
+            state[0] is not None,
             processes,
             lag if isinstance(lag, int) else len(unread),
             pending,
             waiting,
             letters - copies,
+            int(state[1] or 0),
             None if born is None else timedelta(milliseconds=max(0, now - born)),
         )
 
@@ -121,6 +140,34 @@ class Subscribers:
             start = f"({found[-1].decode()}"
         return found
 
+    async def pause(self, name: str) -> bool:
+        """Let nothing new begin at a subscriber; False if there is no such.
+
+        What runs goes on, and keeps its leases. Events are still owed to it: its lag
+        grows, and their records stay. It stays paused, whoever starts or stops, until
+        ``resume``; its processes notice within a second.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        return await self._set_paused(name, paused=True)
+
+    async def resume(self, name: str) -> bool:
+        """Undo ``pause``; False if there is no such subscriber.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        return await self._set_paused(name, paused=False)
+
+    async def _set_paused(self, name: str, *, paused: bool) -> bool:
+        state = self._keys.subscriber(name).state
+        return bool(
+            await self._connection.run(
+                "pause", [self._keys.subscribers, state], [name, int(paused)]
+            )
+        )
+
     async def remove(self, name: str) -> bool:
         """Take a subscriber out of the scope's set; False if there is no such.
 
@@ -135,7 +182,14 @@ class Subscribers:
         keys, mine = self._keys, self._keys.subscriber(name)
         verdict: bytes = await self._connection.run(
             "remove",
-            [keys.scope_hash, keys.subscribers, keys.events, mine.consumers, LEAVING],
+            [
+                keys.scope_hash,
+                keys.subscribers,
+                keys.events,
+                mine.consumers,
+                LEAVING,
+                PRESENCE,
+            ],
             [name, mine.member],
         )
         if verdict == b"alive":
@@ -147,3 +201,9 @@ class Subscribers:
             return False
         await settle_departed(self._connection, self._settings, self.scope, name)
         return True
+
+
+def _takes(memberships: str) -> EventFilter | None:
+    """The filter of a subscriber; None if it is none any more."""
+    words = memberships.partition("\n")[0].split(" ", 3)
+    return EventFilter.parse(words[3]) if len(words) == 4 and words[1] == "-" else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from schemas.errors import ConfigError
 from schemas.fetches import FailureReason, FetchState, Result
 from schemas.messages import VERSION, Message
 
@@ -15,6 +16,19 @@ class EventType(StrEnum):
     FAIL = "backgroundfetchfail"
     ABORT = "backgroundfetchabort"
     CLICK = "backgroundfetchclick"
+
+
+def event_type(name: str) -> EventType:
+    """The event that a person means by ``backgroundfetchfail``, or ``fail``.
+
+    Raises:
+        ConfigError: there is no such event.
+    """
+    for type in EventType:
+        if name in (type, type.removeprefix("backgroundfetch")):
+            return type
+    known = ", ".join(repr(str(type)) for type in EventType)
+    raise ConfigError(f"no event {name!r}: there are {known}")
 
 
 def completion_event(result: Result, reason: FailureReason) -> EventType:

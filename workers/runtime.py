@@ -76,6 +76,8 @@ class Runtime:
                 self._settings,
                 self._worker.scope,
                 self._worker.name,
+                takes=self._worker.takes,
+                start=self._worker.start,
             )
             await subscription.join()
             try:

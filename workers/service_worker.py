@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from typing_extensions import override
 
+from broker.inbox import Start, check_start
 from schemas.errors import ConfigError
 from schemas.events import EventType
+from schemas.filters import ALL, EventFilter
 from schemas.names import check_scope, check_subscriber
 from workers.clients import Clients
 
@@ -27,10 +29,36 @@ class ServiceWorker:
     single process, at least once.
     """
 
-    def __init__(self, scope: str, *, name: str = "default") -> None:
-        """Raises InvalidName if ``scope`` or ``name`` has the wrong form."""
+    def __init__(
+        self,
+        scope: str,
+        *,
+        name: str = "default",
+        types: Iterable[str] | None = None,
+        ids: str = ALL,
+        start: Start = "new",
+    ) -> None:
+        """Without a filter, every event of the scope is owed to the subscriber.
+
+        ``types`` and ``ids``, a pattern as in ``"ep-*"``, are the subscriber's filter:
+        what they exclude is not owed to it and keeps no records. ``*`` stands for any
+        characters, everything else for itself. A filter is the subscriber's, not the
+        process's: the last process to start decides, for events from then on.
+
+        ``start`` is where a subscriber that is new begins: with the ``"new"`` events,
+        with ``"all"`` that are still there, at a ``datetime``, or a ``timedelta`` ago.
+        Events that are older than the subscriber are delivered, but not owed: their
+        records may be released.
+
+        Raises:
+            InvalidName: ``scope`` or ``name`` has the wrong form.
+            ConfigError: there is no such event, ``ids`` is no pattern, or ``start`` is
+                none of these.
+        """
         self.scope = check_scope(scope)
         self.name = check_subscriber(name)
+        self.takes = EventFilter.of(types, ids)
+        self.start = check_start(start)
         self.clients = Clients()
         self.onbackgroundfetchsuccess: Listener | None = None
         self.onbackgroundfetchfail: Listener | None = None

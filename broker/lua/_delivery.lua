@@ -6,6 +6,11 @@ local subscriber, event, delivery = ARGV[5], ARGV[6], ARGV[7]
 local field = event .. '|' .. subscriber
 local entry = string.match(delivery, '^[^/]+')
 
+-- What the event's end does not wait for: '' of a delivery that is owed, 'extra' of one
+-- that is not, else the outcome that it has for ever, from before it was replayed (R11).
+-- read_delivery sets it and write_delivery keeps it.
+local standing = ''
+
 -- status: held, waiting or dead; once settled acked, purged, expired or removed; nil
 -- when it never began.
 local function read_delivery()
@@ -13,27 +18,21 @@ local function read_delivery()
   if not value then
     return nil, 0, 0, '', ''
   end
-  local status, failures, attempt, nonce, consumer =
-    string.match(value, '^(%S+) (%d+) (%d+) (%S*) (%S*)$')
+  local status, failures, attempt, nonce, consumer, rest =
+    string.match(value, '^(%S+) (%d+) (%d+) (%S*) (%S*) ?(%S*)$')
+  standing = rest
   return status, tonumber(failures), tonumber(attempt), nonce, consumer
 end
 
 local function write_delivery(status, failures, attempt, nonce, consumer)
-  redis.call('HSET', events, field,
-    table.concat({status, failures, attempt, nonce, consumer}, ' '))
+  local values = {status, failures, attempt, nonce, consumer}
+  values[6] = standing ~= '' and standing or nil
+  redis.call('HSET', events, field, table.concat(values, ' '))
 end
 
 local function read_event(name)
   local value = redis.call('HGET', events, name)
-  if not value then
-    return nil
-  end
-  local at, version, owed, settled, predecessor =
-    string.match(value, '^(%S+) (%d+) (%d+) (%d+) (%S+)$')
-  return {
-    entry = at, version = tonumber(version), owed = tonumber(owed),
-    settled = tonumber(settled), predecessor = predecessor,
-  }
+  return value and parse_event(value) or nil
 end
 
 -- The delivery has its outcome, for ever: the caller has checked that it had none. The
@@ -46,11 +45,12 @@ local function settle_delivery(outcome, failures, attempt, nonce, consumer)
   redis.call('ZREM', leases, delivery)
   redis.call('ZREM', due, delivery)
   redis.call('XACK', stream, subscriber, entry)
+  if standing ~= '' then
+    return
+  end
   record.settled = record.settled + 1
-  redis.call('HSET', events, event, table.concat({
-    record.entry, record.version, record.owed, record.settled, record.predecessor,
-  }, ' '))
-  if record.settled < math.max(1, record.owed) then
+  write_event(event, record)
+  if record.settled < record.owed then
     return
   end
   local ending = redis.call('HMGET', fetch, 'completion', 'holdUntil', 'recordsAvailable', 'settledAt')

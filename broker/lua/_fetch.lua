@@ -2,6 +2,7 @@
 -- KEYS[1] fetch HASH   KEYS[2] its events HASH   KEYS[3] agenda ZSET
 -- KEYS[4] scope HASH   KEYS[5] active HASH       KEYS[6] event STREAM, and channel
 -- ARGV[1] member   ARGV[2] progress channel   ARGV[3] retention ms   ARGV[4] release grace ms
+--@include _filter
 local fetch, events, agenda = KEYS[1], KEYS[2], KEYS[3]
 local scope, active, stream = KEYS[4], KEYS[5], KEYS[6]
 local member, progress = ARGV[1], ARGV[2]
@@ -42,22 +43,64 @@ local function announce()
   redis.call('PUBLISH', progress, cmsgpack.pack(snapshot()))
 end
 
--- Append an event to the scope's stream. It is owed to the subscriber set of this
--- moment, named by its version and size (R11); it follows the fetch's last event (R19).
+-- What is written of an event. One that was published to an empty set is open: owed to
+-- the one that will be its first subscriber (R12).
+local function parse_event(value)
+  local entry, version, owed, settled, predecessor =
+    string.match(value, '^(%S+) (%d+) (%S+) (%d+) (%S+)$')
+  return {
+    entry = entry, version = tonumber(version), open = owed == '-',
+    owed = tonumber(owed) or 1, settled = tonumber(settled), predecessor = predecessor,
+  }
+end
+
+local function write_event(event, record)
+  redis.call('HSET', events, event, table.concat({
+    record.entry, record.version, record.open and '-' or record.owed, record.settled,
+    record.predecessor,
+  }, ' '))
+end
+
+-- How many of the set take this event: those without a filter are counted, not visited.
+local function number_owed(size, filters, event, id)
+  for number, types, ids in string.gmatch(filters or '', '(%d+) (%S+) ([^\n]+)') do
+    if not matches(types, ids, event, id) then
+      size = size - tonumber(number)
+    end
+  end
+  return size
+end
+
+-- Append an event to the scope's stream. It is owed to those in the subscriber set of
+-- this moment, named by its version, whose filter it matches (R11, R21); it follows the
+-- fetch's last event (R19). Returns what is written of it.
 local function publish(type, event)
-  local set = redis.call('HMGET', scope, 'version', 'subscribers')
+  local set = redis.call('HMGET', scope, 'version', 'subscribers', 'filters')
+  local size, version = tonumber(set[2] or 0), set[1] or 0
   local predecessor = redis.call('HGET', fetch, 'lastEvent') or ''
   local message = cmsgpack.pack({
     v = 1, type = type, event = event, timeStamp = now,
     predecessor = predecessor, registration = snapshot(),
   })
-  local uid = redis.call('HGET', fetch, 'uid')
-  local entry = redis.call('XADD', stream, '*', 'delivery', uid .. '/' .. event, 'message', message)
+  local name = redis.call('HMGET', fetch, 'uid', 'id')
+  local entry = redis.call('XADD', stream, '*', 'delivery', name[1] .. '/' .. event,
+    'message', message, 'id', name[2], 'version', version)
+  local record = {
+    entry = entry, version = version, open = size == 0,
+    owed = number_owed(size, set[3], event, name[2]), settled = 0,
+    predecessor = predecessor == '' and '-' or predecessor,
+  }
   redis.call('HSET', fetch, 'lastEvent', event)
-  redis.call('HSET', events, event, table.concat({
-    entry, set[1] or 0, set[2] or 0, 0, predecessor == '' and '-' or predecessor,
-  }, ' '))
+  write_event(event, record)
   redis.call('PUBLISH', stream, message)
+  return record
+end
+
+-- Make the records unreadable and let their bytes go after a grace (R16, BF-PERF-08).
+local function release()
+  redis.call('HSET', fetch, 'recordsAvailable', 0, 'releasedAt', now)
+  announce()
+  redis.call('ZADD', agenda, now + release_grace, member)
 end
 
 -- End the fetch and publish its one completion event (R13, R14). The id is free and
@@ -76,14 +119,10 @@ local function settle(result, reason)
   redis.call('HSET', fetch, 'result', result, 'failureReason', reason, 'settledAt', now,
     'completion', type, 'holdUntil', now + tonumber(names[4]))
   announce()
-  publish(type, type)
-  local hold = tonumber(names[4])
+  local record, hold = publish(type, type), tonumber(names[4])
+  if hold == 0 and not record.open and record.owed == 0 then
+    release()
+    return
+  end
   redis.call('ZADD', agenda, now + (hold > 0 and math.min(hold, retention) or retention), member)
-end
-
--- Make the records unreadable and let their bytes go after a grace (R16, BF-PERF-08).
-local function release()
-  redis.call('HSET', fetch, 'recordsAvailable', 0, 'releasedAt', now)
-  announce()
-  redis.call('ZADD', agenda, now + release_grace, member)
 end

@@ -1,12 +1,15 @@
 #!lua flags=allow-oom
 -- collect: take deliveries whose time has come; they become this consumer's.
--- KEYS[1] due ZSET   KEYS[2] event STREAM
+-- KEYS[1] due ZSET   KEYS[2] event STREAM   KEYS[3] subscriber's state HASH
 -- ARGV[1] subscriber   ARGV[2] consumer   ARGV[3] how many at most
--- Returns entry id and message, two values for each. Taken but never begun, they
--- return with bury.
+-- Returns {1 if the subscriber is paused, and then takes nothing, else 0}, and then entry
+-- and message of each. Taken but never begun, they return with bury.
+if redis.call('HEXISTS', KEYS[3], 'paused') == 1 then
+  return {1}
+end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local rows = {}
+local rows = {0}
 for _, delivery in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[3])) do
   redis.call('ZREM', KEYS[1], delivery)
   local entry = string.match(delivery, '^[^/]+')

@@ -9,7 +9,7 @@
 -- without a delivery was dropped; else 0.
 --@include _fetch
 --@include _delivery
---@include _owed
+--@include _membership
 --@include _letter
 local outcome = ARGV[8]
 local SETTLED = {acked = true, purged = true, expired = true, removed = true}
@@ -18,12 +18,13 @@ local function may_conclude(status, record)
   if outcome == 'purged' then
     return status == 'dead'
   end
-  local membership = redis.call('HGET', KEYS[11], subscriber)
-  if not is_owed(membership, record) then
+  local of = memberships(redis.call('HGET', KEYS[11], subscriber))
+  local id = redis.call('HGET', fetch, 'id') or ''
+  if not status and not is_owed(of, record, event, id) then
     return false
   end
   if outcome == 'removed' then
-    return string.match(membership, ' %d+$') ~= nil
+    return of.removed
   end
   local settled_at = redis.call('HGET', fetch, 'settledAt')
   return settled_at and settled_at + retention <= now

@@ -12,7 +12,7 @@
 -- subscriber; then look again).
 --@include _fetch
 --@include _lanes
---@include _owed
+--@include _membership
 --@include _turns
 local queue, reclaim, readers = KEYS[10], KEYS[11], KEYS[12]
 local max_lanes, lane_size = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -123,32 +123,37 @@ end
 -- A producer's hold is a member of the set: where it is the only one, the end of the
 -- hold settles the event. A set without members is open (R12).
 local function completion_settled(completion)
-  local record = redis.call('HGET', events, completion) or ''
-  local owed, settled = string.match(record, '^%S+ %d+ (%d+) (%d+)')
-  local least = redis.call('HGET', fetch, 'held') == '1' and 0 or 1
-  return settled and tonumber(settled) >= math.max(least, tonumber(owed))
+  local value = redis.call('HGET', events, completion)
+  local record = value and parse_event(value)
+  local held = redis.call('HGET', fetch, 'held') == '1'
+  return record and (record.settled >= record.owed or (record.open and held))
 end
 
 -- Some deliveries that nobody has settled: each is given an outcome before the retention
 -- deletes anything (R9).
 local function unsettled()
   local open, members = {}, redis.call('HGETALL', KEYS[15])
-  local all, uid = redis.call('HGETALL', events), redis.call('HGET', fetch, 'uid')
-  local status = {}
+  local all, name = redis.call('HGETALL', events), redis.call('HMGET', fetch, 'uid', 'id')
+  local status, of = {}, {}
+  for j = 1, #members, 2 do
+    of[members[j]] = memberships(members[j + 1])
+  end
   for i = 1, #all, 2 do
     status[all[i]] = string.match(all[i + 1], '^%S+')
   end
   for i = 1, #all, 2 do
-    local entry, version, owed, settled = string.match(all[i + 1], '^(%S+) (%d+) (%d+) (%d+) ')
-    local record = {version = tonumber(version), owed = tonumber(owed)}
     local is_event = not string.find(all[i], '|', 1, true)
-    if is_event and tonumber(settled) < math.max(1, record.owed) then
-      for j = 1, #members, 2 do
-        local now_is = status[all[i] .. '|' .. members[j]] or 'waiting'
+    local record = is_event and parse_event(all[i + 1])
+    if is_event then
+      for subscriber, theirs in pairs(of) do
+        local now_is = status[all[i] .. '|' .. subscriber]
         local ended = now_is ~= 'held' and now_is ~= 'waiting' and now_is ~= 'dead'
-        if not ended and is_owed(members[j + 1], record) then
-          open[#open + 1] = entry .. '/' .. uid .. '/' .. all[i]
-          open[#open + 1] = members[j]
+        if now_is == nil then
+          ended = record.settled >= record.owed or not is_owed(theirs, record, all[i], name[2])
+        end
+        if not ended then
+          open[#open + 1] = record.entry .. '/' .. name[1] .. '/' .. all[i]
+          open[#open + 1] = subscriber
           if #open >= 200 then
             return open
           end

@@ -7,7 +7,7 @@
 -- can read it holds it, or if it is settled, not owed, or its fetch is gone.
 --@include _fetch
 --@include _delivery
---@include _owed
+--@include _membership
 --@include _letter
 local record = read_event(event)
 local status, failures, attempt, nonce = read_delivery()
@@ -20,7 +20,9 @@ if status == 'dead' then
   return 1
 end
 local open = not status or status == 'waiting'
-if not record or not open or not is_owed(redis.call('HGET', KEYS[11], subscriber), record) then
+local of = memberships(redis.call('HGET', KEYS[11], subscriber))
+local id = redis.call('HGET', fetch, 'id') or ''
+if not record or not open or not (status or is_owed(of, record, event, id)) then
   return 0
 end
 write_delivery('dead', failures, attempt, nonce, '-')

@@ -1,0 +1,244 @@
+"""How a process of a subscriber gets its deliveries: join, read, collect (R9, R10)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Literal
+
+from redis.asyncio import Redis
+
+from broker.connection import Connection
+from broker.keys import LEAVING, PRESENCE, SCOPES, ScopeKeys
+from broker.settings import Settings, milliseconds
+from schemas.errors import ConfigError, InvalidState
+from schemas.filters import EVERYTHING, EventFilter
+
+Rows = list[tuple[str, bytes]]
+"""Entries of the event stream: their ids and messages."""
+Start = Literal["new", "all"] | datetime | timedelta
+"""Where a new subscriber begins: with the next event, with the oldest that is still
+there, at a time, or so long ago. Older events are delivered, but not owed (R11)."""
+
+LOOK_AT = 1000
+"""Entries that one call may find excluded: a script's work is bounded (R22)."""
+
+
+class Inbox:
+    """One process's share of a subscriber: a consumer with a name of its own (R10)."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        scope: str,
+        subscriber: str,
+        *,
+        takes: EventFilter = EVERYTHING,
+        start: Start = "new",
+    ) -> None:
+        """``start`` matters only where the subscriber is new."""
+        self.scope = scope
+        self.subscriber = subscriber
+        self.consumer = _process_name()
+        self._takes = takes
+        self._start = start
+        self._connection = connection
+        self._settings = settings
+        self._scope = ScopeKeys(scope)
+        self._keys = self._scope.subscriber(subscriber)
+        self._reader: Redis = connection.blocking_client()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    async def join(self, *, again: bool = False) -> None:
+        """Make sure that the subscriber and its group exist, and this consumer lives.
+
+        The first subscriber of a scope adopts the events that waited for one (R12).
+        Another filter than the subscriber had counts for events from now on. ``again``
+        says that this process had joined before; its filter is then not news.
+
+        Raises:
+            InvalidState: the subscriber was removed since this process joined, or is
+                being removed now.
+        """
+        scope = self._scope
+        types, ids = str(self._takes).split(" ", 1)
+        joined = await self._connection.run(
+            "join",
+            [
+                scope.scope_hash,
+                scope.subscribers,
+                scope.events,
+                SCOPES,
+                self._keys.consumers,
+                LEAVING,
+                PRESENCE,
+            ],
+            [
+                self.scope,
+                self.subscriber,
+                self.consumer,
+                milliseconds(self._settings.lease),
+                int(again),
+                self._keys.member,
+                types,
+                ids,
+                _from(self._start),
+                milliseconds(self._settings.retention),
+            ],
+        )
+        if joined < 1:
+            how = "was removed" if joined == 0 else "is being removed: try again"
+            raise InvalidState(
+                f"subscriber {self.subscriber!r} of scope {self.scope!r} {how}"
+            )
+
+    async def read(self, count: int, block: timedelta) -> Rows:
+        """Wait for new entries, at most ``count``. Empty after ``block``, or before.
+
+        While the subscriber is paused nothing is read, so that its lag shows.
+        """
+        if not self._flowing.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(block.total_seconds()):
+                    await self._flowing.wait()
+            return []
+        if self._takes:
+            return await self._sift(count, block)
+        async with self._connection.answering(block):
+            reply = await self._reader.xreadgroup(
+                self.subscriber,
+                self.consumer,
+                {self._scope.events: ">"},
+                count=count,
+                block=milliseconds(block),
+            )
+        return _entries(reply)
+
+    async def _sift(self, count: int, block: timedelta) -> Rows:
+        """Read in one call what the filter lets through; if nothing is new, wait."""
+        looked_at, last, *found = await self._connection.run(
+            "sift",
+            [self._scope.events, self._scope.subscribers, self._keys.state],
+            [self.subscriber, self.consumer, count, LOOK_AT],
+        )
+        if looked_at < 0:
+            self._flowing.clear()
+        elif not looked_at:
+            async with self._connection.answering(block):
+                await self._reader.xread(
+                    {self._scope.events: last}, count=1, block=milliseconds(block)
+                )
+        return _pairs(found)
+
+    async def pending(self) -> Rows:
+        """Read again what this consumer was given, for after a lost answer (R20)."""
+        async with self._connection.answering():
+            reply = await self._reader.xreadgroup(
+                self.subscriber, self.consumer, {self._scope.events: "0"}, count=1000
+            )
+        return _entries(reply)
+
+    async def collect(self, count: int) -> Rows:
+        """Take deliveries whose time has come, at most ``count``; none while paused."""
+        paused, *found = await self._connection.run(
+            "collect",
+            [self._keys.due, self._scope.events, self._keys.state],
+            [self.subscriber, self.consumer, count],
+        )
+        if paused:
+            self._flowing.clear()
+        else:
+            self._flowing.set()
+        return _pairs(found)
+
+    async def bury(self, consumer: str, *, leaving: bool = False) -> int:
+        """Make a consumer's deliveries that never began due at once, and forget it."""
+        moved: int = await self._connection.run(
+            "bury",
+            [
+                self._keys.consumers,
+                self._keys.due,
+                self._keys.leases,
+                self._scope.events,
+                self._keys.state,
+            ],
+            [self.subscriber, consumer, int(leaving)],
+        )
+        return moved
+
+    async def expired(self) -> list[str]:
+        """Deliveries whose holder's lease has ended."""
+        return await self._overdue(self._keys.leases)
+
+    async def dead_consumers(self) -> list[str]:
+        """Consumers of this subscriber that no longer extend."""
+        return await self._overdue(self._keys.consumers)
+
+    async def _overdue(self, key: str) -> list[str]:
+        now = await self._connection.now()
+        found: list[bytes] = await self._connection.ask(
+            "ZRANGEBYSCORE", key, "-inf", now, "LIMIT", 0, 100
+        )
+        return [member.decode() for member in found]
+
+    async def reconnect(self) -> None:
+        """Drop the reading connection: the next read begins with a new one."""
+        await self._reader.connection_pool.disconnect()
+
+    async def aclose(self) -> None:
+        """Close the reading connection; ``bury`` hands back what was not begun."""
+        await self._reader.aclose()
+
+
+def check_start(start: Start) -> Start:
+    """Return ``start`` if it is one.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if start in ("new", "all") or isinstance(start, datetime | timedelta):
+        return start
+    raise ConfigError(
+        f"start={start!r}: use 'new', 'all', a datetime, or a timedelta for so long ago"
+    )
+
+
+def _process_name() -> str:
+    """A name for this process, new at every start (R10), that a person can place."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
+    return f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def _from(start: Start) -> int | str:
+    """Where to start, as join.lua reads it: Redis's clock says when now is."""
+    if start == "new":
+        return "-"
+    if start == "all":
+        return 0
+    if isinstance(start, timedelta):
+        return min(-1, -milliseconds(start))
+    return max(0, round(start.timestamp() * 1000))
+
+
+def _entries(reply: object) -> Rows:
+    found: Rows = []
+    streams: Sequence[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]] = (
+        reply or []  # type: ignore[assignment]
+    )
+    for _, entries in streams:
+        for entry, fields in entries:
+            found.append((entry.decode(), (fields or {}).get(b"message", b"")))
+    return found
+
+
+def _pairs(found: list[bytes]) -> Rows:
+    pairs = zip(found[::2], found[1::2], strict=True)
+    return [(entry.decode(), message) for entry, message in pairs]
