@@ -47,7 +47,7 @@ def command_line() -> typer.Typer:
     app.command()(act.abort)
     app.command()(act.click)
     app.add_typer(dead.command_line(), name="dead")
-    app.command()(subscribers.subscribers)
+    app.add_typer(subscribers.command_line(), name="subscribers")
     app.command()(subscribers.unsubscribe)
     app.command()(sweep.sweep)
     app.command()(doctor.doctor)

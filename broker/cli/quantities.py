@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.ASCII | re.IGNORECASE)
@@ -44,6 +45,22 @@ def parse_duration(text: str) -> timedelta:
     except OverflowError:
         pass
     raise ValueError(f"{text!r} is no duration: write seconds, or as 90s, 10m, 2h, 7d")
+
+
+def parse_moment(text: str) -> datetime | timedelta:
+    """Read a time: ISO 8601, in local time unless it says; or how long ago, as ``2h``.
+
+    Raises:
+        ValueError: it is neither; the message shows it.
+    """
+    with suppress(ValueError):
+        return parse_duration(text)
+    with suppress(ValueError):
+        return datetime.fromisoformat(text.strip()).astimezone()
+    raise ValueError(
+        f"{text!r} is no time: write how long ago, as 90s, 10m, 2h, 7d, or ISO 8601, "
+        "as 2026-11-22T19:00Z"
+    )
 
 
 def seconds(duration: timedelta | None) -> float | None:

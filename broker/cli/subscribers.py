@@ -1,4 +1,4 @@
-"""``bgfetch subscribers`` and ``unsubscribe``: who handles the events of a scope."""
+"""``bgfetch subscribers``, ``unsubscribe``: who handles the events of a scope."""
 
 from __future__ import annotations
 
@@ -18,17 +18,49 @@ if TYPE_CHECKING:
     from broker.manager import BackgroundFetchManager
     from broker.subscribers import SubscriberLook, Subscribers
 
-COLUMNS = ("subscriber", "processes", "lag", "pending", "waiting", "dead", "oldest")
+COLUMNS = (
+    "subscriber",
+    "processes",
+    "lag",
+    "pending",
+    "waiting",
+    "dead",
+    "oldest",
+    "state",
+    "types",
+    "ids",
+    "excluded",
+)
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="as `bgfetch subscribers` shows it")
+]
+
+
+def command_line() -> typer.Typer:
+    """Make the verb that lists subscribers, and those below it."""
+    app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+    app.callback()(subscribers)
+    app.command()(pause)
+    app.command()(resume)
+    return app
 
 
 def subscribers(
-    scope: ScopeName = "default", redis_url: RedisURL = None, json: JSON = False
+    context: typer.Context,
+    scope: ScopeName = "default",
+    redis_url: RedisURL = None,
+    json: JSON = False,
 ) -> int:
     """List the subscribers of a scope, and how each one is getting on.
 
     lag: events not read yet; pending: with a process; waiting: for another attempt;
-    dead: dead letters; oldest: age of the oldest event of the first three.
+    dead: dead letters; oldest: age of the oldest event of the first three; state:
+    active or paused; types, ids: its filter; excluded: events that it kept away.
     """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return ExitCode.OK
     looks = in_scope(scope, redis_url, _look)
     if json:
         put_json([_as_json(look) for look in looks])
@@ -37,6 +69,64 @@ def subscribers(
     else:
         say(f"scope {scope!r} has no subscribers: events wait for the first one")
     return ExitCode.OK
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """What stands before ``pause`` would go unheard, the scope above all."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            verb = context.invoked_subcommand
+            option = "--" + name.replace("_", "-")
+            raise typer.BadParameter(f"write {option} after `subscribers {verb}`")
+
+
+def pause(
+    name: Name,
+    scope: ScopeName = "default",
+    redis_url: RedisURL = None,
+    json: JSON = False,
+) -> int:
+    """Let no event begin at a subscriber until `resume`; what runs goes on.
+
+    Events are still owed to it: its lag grows and their records stay. Its processes
+    may start and stop meanwhile. Exits 1 if there is no such subscriber.
+    """
+    done = in_scope(scope, redis_url, partial(_set_paused, name, True))
+    return _report(name, scope, {"paused": True}, done=done, json=json)
+
+
+def resume(
+    name: Name,
+    scope: ScopeName = "default",
+    redis_url: RedisURL = None,
+    json: JSON = False,
+) -> int:
+    """Let events begin again at a subscriber that was paused.
+
+    Exits 1 if there is no such subscriber.
+    """
+    done = in_scope(scope, redis_url, partial(_set_paused, name, False))
+    return _report(name, scope, {"paused": False}, done=done, json=json)
+
+
+async def _set_paused(name: str, paused: bool, manager: BackgroundFetchManager) -> bool:
+    subscribers = _subscribers(manager)
+    return await (subscribers.pause(name) if paused else subscribers.resume(name))
+
+
+def _report(
+    subscriber: str, scope: str, told: dict[str, object], *, done: bool, json: bool
+) -> int:
+    if json and done:
+        put_json({"scope": scope, "subscriber": subscriber, **told})
+    elif not done:
+        _none(subscriber, scope)
+    return ExitCode.OK if done else ExitCode.NO
+
+
+def _none(subscriber: str, scope: str) -> None:
+    say(f"no subscriber {subscriber!r} in scope {scope!r}: see `bgfetch subscribers`")
 
 
 def unsubscribe(
@@ -60,10 +150,7 @@ def unsubscribe(
     if json:
         put_json({"scope": scope, "subscriber": subscriber, "removed": removed})
     elif not removed:
-        say(
-            f"no subscriber {subscriber!r} in scope {scope!r}: "
-            "see `bgfetch subscribers`"
-        )
+        _none(subscriber, scope)
     return ExitCode.OK if removed else ExitCode.NO
 
 
@@ -89,7 +176,13 @@ def _row(look: SubscriberLook) -> tuple[str, ...]:
         oldest = shown_duration(look.oldest)
     else:
         oldest = str(look.oldest.total_seconds())
-    return (look.name, *map(str, numbers), oldest)
+    types, ids = str(look.takes).replace("backgroundfetch", "").split(" ", 1)
+    more = (_state(look), types, ids, str(look.excluded))
+    return (look.name, *map(str, numbers), oldest, *more)
+
+
+def _state(look: SubscriberLook) -> str:
+    return "paused" if look.paused else "active"
 
 
 def _as_json(look: SubscriberLook) -> dict[str, Any]:
@@ -102,4 +195,8 @@ def _as_json(look: SubscriberLook) -> dict[str, Any]:
         "waiting": look.waiting,
         "dead": look.dead,
         "oldestSeconds": oldest,
+        "state": _state(look),
+        "types": sorted(look.takes.types),
+        "ids": look.takes.ids,
+        "excluded": look.excluded,
     }

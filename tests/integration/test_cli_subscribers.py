@@ -70,6 +70,15 @@ def test_subscribers_are_listed(bgfetch: Bgfetch, settings: Settings) -> None:
         "pending": 0,
         "waiting": 0,
         "dead": 0,
+        "state": "active",
+        "types": [
+            "backgroundfetchabort",
+            "backgroundfetchclick",
+            "backgroundfetchfail",
+            "backgroundfetchsuccess",
+        ],
+        "ids": "*",
+        "excluded": 0,
     }
 
 
@@ -94,3 +103,30 @@ def test_a_subscriber_is_removed_once_its_processes_have_ended(
     assert again == 1
     assert "no subscriber 'mailer'" in none
     assert json.loads(left) == []
+
+
+def test_a_subscriber_is_paused_and_resumed(
+    bgfetch: Bgfetch, settings: Settings
+) -> None:
+    asyncio.run(subscribe(settings))
+
+    paused, told, _ = bgfetch("subscribers", "pause", "mailer", "--json")
+    _, shown, _ = bgfetch("subscribers")
+    resumed, nothing, _ = bgfetch("subscribers", "resume", "mailer", "-s", SCOPE)
+    _, rows, _ = bgfetch("subscribers", "--json")
+    unknown, _, none = bgfetch("subscribers", "pause", "nobody")
+
+    assert (paused, resumed, unknown) == (0, 0, 1)
+    assert json.loads(told) == {"scope": SCOPE, "subscriber": "mailer", "paused": True}
+    assert "\tpaused\t*\t*\t0" in shown
+    assert nothing == ""
+    assert json.loads(rows)[0]["state"] == "active"
+    assert "no subscriber 'nobody'" in none
+
+
+def test_an_option_before_the_verb_is_refused(bgfetch: Bgfetch) -> None:
+    """It would be the list's, and the scope another than was meant."""
+    code, _, told = bgfetch("subscribers", "--scope", "other", "pause", "mailer")
+
+    assert code == 2
+    assert "write --scope after `subscribers pause`" in told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from broker.cli.output import printable
 from broker.cli.quantities import (
     iso,
     parse_duration,
+    parse_moment,
     parse_size,
     shown_duration,
     shown_size,
@@ -131,6 +132,16 @@ def test_a_duration_is_read_as_it_is_written(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_shown(text: str) -> None:
     with pytest.raises(ValueError, match="is no duration"):
         parse_duration(text)
+
+
+def test_a_moment_is_a_time_or_how_long_ago() -> None:
+    told = parse_moment("2026-11-22T19:00Z")
+
+    assert told == datetime(2026, 11, 22, 19, tzinfo=UTC)
+    assert parse_moment("2h") == timedelta(hours=2)
+    assert parse_moment("2026-11-22") == datetime(2026, 11, 22).astimezone()
+    with pytest.raises(ValueError, match="'yesterday' is no time"):
+        parse_moment("yesterday")
 
 
 def test_people_read_sizes_durations_and_times() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,8 @@ import typer
 
 from broker.cli.exits import ExitCode
 from broker.cli.log_options import LogFormat, LogLevel
-from broker.cli.options import RedisURL, Store, session_of
+from broker.cli.options import RedisURL, Store, parsed, session_of
+from broker.cli.quantities import parse_moment
 from broker.cli.running import configured
 from workers.cli.options import AppDir, Format, Grace, Level, Processes
 from workers.cli.worker import run_children
@@ -17,6 +19,68 @@ from workers.cli.worker import run_children
 if TYPE_CHECKING:
     from broker.settings import Settings
     from broker.stream import Begun
+    from workers.service_worker import ServiceWorker
+
+
+Types = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--type",
+        metavar="TYPE",
+        help="take events of this type; 'fail' is enough (repeatable)",
+        show_default=False,
+    ),
+]
+Pattern = Annotated[
+    str | None,
+    typer.Option(
+        "--id",
+        metavar="PATTERN",
+        help="take events of fetches with such an id: * stands for any characters, "
+        "the rest for itself, as in 'ep-*'",
+        show_default=False,
+    ),
+]
+StartAt = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="WHERE",
+        help="where a new subscriber begins: 'new', 'all' that is still there, how "
+        "long ago, as 2h, or a time in ISO 8601; older events are not owed to it",
+        show_default=False,
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the command line says instead of the service worker."""
+
+    types: tuple[str, ...]
+    ids: str | None
+    start: str | None
+
+    def apply(self, service_worker: ServiceWorker) -> None:
+        """Change the service worker as told.
+
+        Raises:
+            ConfigError: there is no such event, or ``ids`` is no pattern.
+            typer.BadParameter: ``start`` is no time.
+        """
+        from schemas.filters import EventFilter
+
+        takes = service_worker.takes
+        service_worker.takes = EventFilter.of(
+            self.types or takes.types, takes.ids if self.ids is None else self.ids
+        )
+        match self.start:
+            case None:
+                pass
+            case "new" | "all" as named:
+                service_worker.start = named
+            case text:
+                service_worker.start = parsed(parse_moment)(text)
 
 
 def subscribe(
@@ -31,6 +95,9 @@ def subscribe(
     processes: Processes = 1,
     grace: Grace = None,
     app_dir: AppDir = None,
+    type: Types = None,
+    id: Pattern = None,
+    start: StartAt = None,
     scope: Annotated[
         str | None,
         typer.Option(
@@ -45,15 +112,23 @@ def subscribe(
     """Run a service worker.
 
     TERM or Ctrl-C ends it in order, a second one at once. Each event is logged when it
-    is acknowledged, or was not.
+    is acknowledged, or was not. --type and --id are the subscriber's filter: what it
+    excludes is not owed to it and keeps no records. The last process to start decides,
+    for events from then on. Options win over the service worker's own.
     """
     settings = configured(scope, redis_url=redis_url, store=store, grace=grace)
     if processes == 1:
-        return _subscribe(target, app_dir, scope, settings, log_format, log_level)
+        options = _Options(tuple(type or ()), id, start)
+        return _subscribe(
+            target, app_dir, scope, options, settings, log_format, log_level
+        )
     command = [*session_of(context).program, "subscribe", target]
     command += ["--log-format", log_format, "--log-level", log_level]
     command += ["--app-dir", str(app_dir.absolute())] if app_dir else []
     command += ["--scope", scope] if scope else []
+    command += [f"--type={name}" for name in type or ()]
+    command += [f"--id={id}"] if id is not None else []
+    command += [f"--start={start}"] if start is not None else []
     return run_children("subscriber", command, settings, processes)
 
 
@@ -61,6 +136,7 @@ def _subscribe(
     target: str,
     app_dir: Path | None,
     scope: str | None,
+    options: _Options,
     settings: Settings,
     log_format: LogFormat,
     log_level: LogLevel,
@@ -75,6 +151,7 @@ def _subscribe(
         raise ConfigError(
             f"{target} belongs to scope {service_worker.scope!r}, not {scope!r}"
         )
+    options.apply(service_worker)
     configure(log_format, log_level)
     run(
         Runtime(
