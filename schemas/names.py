@@ -15,6 +15,7 @@ RESERVED = frozenset(
         "agenda",
         "identity",
         "leaving",
+        "presence",
         "origin-news",
         "origins",
         "reclaim",
