@@ -71,7 +71,7 @@ class ScopeKeys:
 
     @property
     def scope_hash(self) -> str:
-        """HASH: seq, base_url; version, count and filters of the set (R11)."""
+        """HASH: seq, policy; version, count and filters of the set (R11)."""
         return f"{PREFIX}{self.scope}"
 
     @property

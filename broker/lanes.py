@@ -12,9 +12,11 @@ from typing import Any
 from broker.connection import Connection
 from broker.context import context
 from broker.keys import FetchKeys
+from broker.policies import POLICY
 from broker.settings import Settings, milliseconds
 from broker.turns import turns
 from schemas.fetches import FetchState
+from schemas.policies import ScopePolicy
 from schemas.records import RecordResult, RecordState
 from schemas.requests import Request
 
@@ -51,6 +53,8 @@ class Opened:
     state: FetchState
     age: timedelta
     claims: tuple[Claim, ...]
+    policy: ScopePolicy
+    """That of the scope when the fetch was registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,8 @@ class LaneHold:
         fields = dict(zip(reply[2][::2], reply[2][1::2], strict=True))
         state = FetchState.from_hash(fields)
         age = timedelta(milliseconds=reply[4] - state.created_at)
-        return Opened(state, age, tuple(_claims(reply[3])))
+        policy = ScopePolicy.read(fields.get(POLICY.encode()))
+        return Opened(state, age, tuple(_claims(reply[3])), policy)
 
     async def report(
         self, reports: Sequence[RecordReport], *, want: int, held: int

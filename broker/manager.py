@@ -13,6 +13,7 @@ import structlog
 from broker.connection import Connection
 from broker.context import context
 from broker.keys import SCOPES, FetchKeys, ScopeKeys
+from broker.policies import POLICY
 from broker.queue import JobQueue, LaneJob
 from broker.records import RecordReader
 from broker.registration import BackgroundFetchRegistration
@@ -23,6 +24,7 @@ from schemas.errors import DuplicateFetch, Failure, InvalidState, RejectedFetch
 from schemas.fetches import FetchState, Priority
 from schemas.names import check_id, check_scope, new_uid
 from schemas.options import FetchOptions, ImageResource
+from schemas.policies import ScopePolicy
 from schemas.requests import Request
 from schemas.urls import check_address, origin_of, parse_url
 
@@ -124,7 +126,8 @@ class BackgroundFetchManager:
 
         Raises:
             RejectedFetch: ``requests`` is empty, or an argument has the wrong form.
-            InvalidURL: a URL cannot be parsed or may not be fetched.
+            InvalidURL: a URL cannot be parsed or may not be fetched; the policy of the
+                scope has a say in that.
             DuplicateFetch: an active fetch of this scope has this ``id``.
             QuotaExceeded: Redis has no room for the registration.
             Unreachable: Redis does not answer. The fetch may have been registered.
@@ -132,7 +135,7 @@ class BackgroundFetchManager:
         check_id(id)
         options = FetchOptions.checked(title, icons, download_total, hold)
         wanted = _check_priority(priority)
-        messages, upload_total = self._checked(requests)
+        messages, urls, upload_total = self._checked(requests)
         keys = self._keys.fetch(new_uid())
         fields: dict[str, str | int] = {
             "id": id,
@@ -147,37 +150,50 @@ class BackgroundFetchManager:
             "priority": wanted,
         }
         await self.watching()
-        await self._stage(keys, messages)
+        policy = await self._stage(keys, messages)
+        try:
+            policy.check(urls, options.download_total)
+        except RejectedFetch:
+            await self.connection.ask("UNLINK", keys.staged)
+            raise
+        fields |= {POLICY: policy.text, "maxBytes": policy.max_bytes}
         state, jobs = await self._register(keys, fields, len(messages))
         await self._enqueue(state, jobs, wanted)
         return self.registration(state)
 
     def _checked(
         self, requests: str | Request | Iterable[str | Request]
-    ) -> tuple[list[bytes], int]:
-        """Check and encode every request before anything is stored (BF-FETCH-07)."""
+    ) -> tuple[list[bytes], list[str], int]:
+        """Check and encode every request before anything is stored (BF-FETCH-07).
+
+        Returns the messages, a URL of each origin, and the bytes of all bodies.
+        """
         items = [requests] if isinstance(requests, str | Request) else requests
         messages, upload_total = [], 0
-        origins: set[str] = set()
+        origins: dict[str, str] = {}
         for item in items:
             request = Request.of(item).resolve(self._base_url)
             if (origin := origin_of(request.url)) not in origins:
                 check_address(request.url, self.settings.allow_networks)
-                origins.add(origin)
+                origins[origin] = request.url
             upload_total += len(request.content)
             messages.append(request.encode())
         if not messages:
             raise RejectedFetch("at least one request must be given, got none")
-        return messages, upload_total
+        return messages, list(origins.values()), upload_total
 
-    async def _stage(self, keys: FetchKeys, messages: Sequence[bytes]) -> None:
+    async def _stage(self, keys: FetchKeys, messages: Sequence[bytes]) -> ScopePolicy:
+        """Store the requests; return the scope's policy, read on the same way."""
+        policy: bytes | None = None
         async with self.connection.redis.pipeline(transaction=False) as pipe:
             for start in range(0, len(messages), STAGE_SIZE):
                 batch = messages[start : start + STAGE_SIZE]
                 pipe.hset(keys.staged, mapping=dict(enumerate(batch, start)))
                 pipe.pexpire(keys.staged, STAGE_TTL)
+                pipe.hget(self._keys.scope_hash, POLICY)
                 async with self.connection.answering():
-                    await pipe.execute()
+                    *_, policy = await pipe.execute()
+        return ScopePolicy.read(policy)
 
     async def _register(
         self, keys: FetchKeys, fields: Mapping[str, str | int], count: int
@@ -199,7 +215,7 @@ class BackgroundFetchManager:
             ],
             [
                 *arguments,
-                1 if fields["downloadTotal"] else lanes,
+                1 if fields["downloadTotal"] or fields["maxBytes"] else lanes,
                 count,
                 *(part for pair in fields.items() for part in pair),
                 *turn_arguments,

@@ -77,7 +77,7 @@ def check_address(url: str, policy: AddressPolicy) -> None:
     address = literal_address(url)
     if address is not None:
         reason = policy.refusal(address)
-    elif _is_localhost(_host(url)):
+    elif _is_localhost(host_of(url)):
         # Either family will do: which one is dialled is decided when connecting.
         reason = policy.refusal("127.0.0.1") and policy.refusal("::1")
     else:
@@ -94,7 +94,7 @@ def literal_address(url: str) -> str | None:
 
     All spellings are one by then: ``http://0x7f.1/`` was serialised as 127.0.0.1.
     """
-    host = _host(url)
+    host = host_of(url)
     if host.startswith("["):
         return host[1:-1]
     # The parser lets a host end in a number only if all of it is an IPv4 address.
@@ -109,6 +109,14 @@ def origin_of(url: str) -> str:
     return "/".join(url.split("/", 3)[:3])
 
 
+def host_of(url: str) -> str:
+    """Return the host of a serialised URL; an IPv6 address keeps its brackets."""
+    authority = url.split("/", 3)[2]
+    if authority.endswith("]"):
+        return authority
+    return authority.rpartition(":")[0] if ":" in authority else authority
+
+
 def _parse(value: str, base: str | None) -> str:
     try:
         return normalize_url(value) if base is None else join_url(base, value)
@@ -119,13 +127,6 @@ def _parse(value: str, base: str | None) -> str:
         elif base is None:
             reason += "; without a base URL it must be absolute, as https://host/path"
         raise _refused(value, reason) from error
-
-
-def _host(url: str) -> str:
-    authority = url.split("/", 3)[2]
-    if authority.endswith("]"):
-        return authority
-    return authority.rpartition(":")[0] if ":" in authority else authority
 
 
 def _is_dotted(host: str) -> bool:

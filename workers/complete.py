@@ -17,6 +17,7 @@ from broker.settings import Settings
 from broker.store import BlobStore
 from schemas.errors import StorageError, UndecodableBody
 from schemas.integrity import Demand
+from schemas.policies import ScopePolicy
 from schemas.records import RecordResult, ResponseHead
 from schemas.secrets import referring
 from schemas.urls import origin_of
@@ -68,7 +69,12 @@ class Completion:
     """Works on one record until it is decided what becomes of it."""
 
     def __init__(
-        self, work: Work, exchanges: Exchanges, elapsed: timedelta, turn: Turn
+        self,
+        work: Work,
+        exchanges: Exchanges,
+        elapsed: timedelta,
+        policy: ScopePolicy,
+        turn: Turn,
     ) -> None:
         """``elapsed`` is the age of the fetch, which has a deadline.
 
@@ -78,6 +84,7 @@ class Completion:
         self._turn: Turn | None = turn
         self._exchanges = exchanges
         self._elapsed = elapsed
+        self._policy = policy
         names = {name.lower() for name, _ in work.request.header_list}
         # A range of the caller's own is the resource, and not resumable (BF-RANGE-18).
         self._user_range = "range" in names
@@ -154,6 +161,7 @@ class Completion:
                 count=hops,
                 mode=request.redirect,
                 policy=self._exchanges.addresses,
+                refusal=self._policy.refusal,
                 secrets=referring(request.header_list),
             )
             if hop is None:

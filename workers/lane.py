@@ -22,6 +22,7 @@ from broker.settings import Settings
 from broker.store import Durability, Part
 from broker.tasks import cancel_all
 from schemas.errors import Failure, StorageError, Unreachable
+from schemas.policies import ScopePolicy
 from workers.backlog import Backlog, Ways
 from workers.complete import Completion, Exchanges, postpone
 from workers.turns import OriginBusy, Turn
@@ -51,6 +52,7 @@ class Lane:
         self._exchanges = exchanges
         self._hold = LaneHold(connection, settings, keys)
         self._allowance = Allowance(0, 0)
+        self._policy = ScopePolicy()
         self._backlog = Backlog(
             exchanges.slots, Ways(self._room, self._begin, self._postpone)
         )
@@ -78,8 +80,11 @@ class Lane:
         opened = await self._hold.take(job_id, self._capacity)
         if not isinstance(opened, Opened):
             return opened
+        self._policy = opened.policy
         self._allowance = Allowance(
-            opened.state.download_total, opened.state.downloaded
+            opened.state.download_total,
+            opened.state.downloaded,
+            opened.policy.max_bytes,
         )
         self._age, self._opened_at = opened.age, self._now()
         self._admit(opened.claims)
@@ -181,7 +186,9 @@ class Lane:
         return self._age + timedelta(seconds=self._now() - self._opened_at)
 
     def _begin(self, work: Work, turn: Turn) -> None:
-        completion = Completion(work, self._exchanges, self._elapsed, turn)
+        completion = Completion(
+            work, self._exchanges, self._elapsed, self._policy, turn
+        )
         task = asyncio.create_task(completion.run())
         self._running[task] = work
         # Also where the task is cancelled before it has begun.

@@ -28,14 +28,20 @@ class Allowance:
     """Bytes that this lane may store; it alone counts them (R18). 0 is no limit."""
 
     total: int
+    """The fetch's download total."""
     used: int
+    quota: int = 0
+    """What the policy of the scope grants one fetch."""
 
-    def take(self, size: int) -> bool:
-        """Count ``size`` bytes, unless that exceeds the total (BF-REC-15)."""
-        if self.total and self.used + size > self.total:
-            return False
-        self.used += size
-        return True
+    def take(self, size: int) -> RecordResult | None:
+        """Count ``size`` bytes, or return which limit that exceeds (BF-REC-15)."""
+        used = self.used + size
+        if self.total and used > self.total:
+            return RecordResult.DOWNLOAD_TOTAL_EXCEEDED
+        if self.quota and used > self.quota:
+            return RecordResult.QUOTA_EXCEEDED
+        self.used = used
+        return None
 
 
 class Work:
@@ -146,12 +152,13 @@ class Work:
             )
 
     def write(self, chunk: bytes) -> bool:
-        """Store the next bytes; False if they exceed the download total."""
-        if not self._allowance.take(len(chunk)):
-            self.settle(
-                RecordResult.DOWNLOAD_TOTAL_EXCEEDED,
-                f"more than {self._allowance.total} bytes",
-            )
+        """Store the next bytes; False if they exceed what this fetch may store."""
+        exceeded = self._allowance.take(len(chunk))
+        if exceeded is not None:
+            quota = exceeded is RecordResult.QUOTA_EXCEEDED
+            limit = self._allowance.quota if quota else self._allowance.total
+            whose = ", by the policy of the scope" if quota else ""
+            self.settle(exceeded, f"more than {limit} bytes{whose}")
             return False
         assert self.part is not None
         self.part.write(chunk)

@@ -7,11 +7,11 @@ local function parse_lane(value)
   return nonce, tonumber(deadline), job
 end
 
--- How many lanes this fetch may have now. A download total is exact only while one
--- lane alone counts the bytes (R18).
+-- How many lanes this fetch may have now. A limit on its bytes is exact only while one
+-- lane alone counts them (R18).
 local function lanes_allowed(max_lanes, lane_size)
-  local sizes = redis.call('HMGET', fetch, 'openRecords', 'downloadTotal')
-  if sizes[2] ~= '0' then
+  local sizes = redis.call('HMGET', fetch, 'openRecords', 'downloadTotal', 'maxBytes')
+  if sizes[2] ~= '0' or (sizes[3] or '0') ~= '0' then
     return 1
   end
   return math.max(1, math.min(max_lanes, math.ceil(tonumber(sizes[1]) / lane_size)))

@@ -1,0 +1,115 @@
+"""``bgfetch scope set`` and ``show``: the rules for the fetches of a scope."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from broker.cli.exits import ExitCode
+from broker.cli.options import JSON, RedisURL, parsed
+from broker.cli.output import put, put_json
+from broker.cli.quantities import parse_size, shown_size
+from broker.cli.running import in_scope
+
+if TYPE_CHECKING:
+    from broker.manager import BackgroundFetchManager
+    from schemas.policies import ScopePolicy
+
+Name = Annotated[str, typer.Argument(metavar="SCOPE", help="the scope")]
+
+
+def command_line() -> typer.Typer:
+    """Make the verbs about the rules of scopes."""
+    app = typer.Typer(
+        help="Set or show what the fetches of a scope may reach and store.",
+        rich_markup_mode=None,
+        no_args_is_help=True,
+    )
+    app.command("set")(set_)
+    app.command()(show)
+    return app
+
+
+def set_(
+    scope: Name,
+    https_only: Annotated[
+        bool, typer.Option("--https-only", help="refuse http, redirects too")
+    ] = False,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="reach no origin but https://cdn.example, host:8080, *.example.com "
+            "and the like (repeatable)",
+            show_default=False,
+        ),
+    ] = None,
+    deny_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="never reach these, allowed or not (repeatable)",
+            show_default=False,
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(
+            parser=parsed(parse_size),
+            metavar="SIZE",
+            help="what the responses of one fetch may store, as 10GB",
+            show_default=False,
+        ),
+    ] = None,
+    redis_url: RedisURL = None,
+    json: JSON = False,
+) -> int:
+    """Set all rules of a scope: what is not given is not restricted.
+
+    They hold for later fetches, at `fetch` and at every redirect; active fetches keep
+    the rules that they began with.
+    """
+    from schemas.policies import ScopePolicy
+
+    policy = ScopePolicy.checked(
+        https_only=https_only,
+        allow=allow_origin or (),
+        deny=deny_origin or (),
+        max_bytes=max_bytes or 0,
+    )
+    in_scope(scope, redis_url, partial(_write, policy))
+    _print(scope, policy, json)
+    return ExitCode.OK
+
+
+def show(scope: Name, redis_url: RedisURL = None, json: JSON = False) -> int:
+    """Show the rules for the next fetches of a scope."""
+    _print(scope, in_scope(scope, redis_url, _read), json)
+    return ExitCode.OK
+
+
+async def _write(policy: ScopePolicy, manager: BackgroundFetchManager) -> None:
+    from broker.policies import write_policy
+
+    await write_policy(manager.connection, manager.scope, policy)
+
+
+async def _read(manager: BackgroundFetchManager) -> ScopePolicy:
+    from broker.policies import read_policy
+
+    return await read_policy(manager.connection, manager.scope)
+
+
+def _print(scope: str, policy: ScopePolicy, json: bool) -> None:
+    if json:
+        plain: dict[str, Any] = policy.model_dump(mode="json")
+        put_json({"scope": scope} | plain)
+        return
+    put(f"scope:      {scope}")
+    put(f"https only: {'yes' if policy.https_only else 'no'}")
+    put(f"allow:      {', '.join(policy.allow) or 'every origin'}")
+    put(f"deny:       {', '.join(policy.deny) or 'none'}")
+    limit = shown_size(policy.max_bytes) if policy.max_bytes else "no limit"
+    put(f"max bytes:  {limit}")

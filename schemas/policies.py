@@ -1,0 +1,181 @@
+"""What a scope lets its fetches do: which origins they reach, how much they store.
+
+An operator's rules on top of the address policy. A fetch keeps the policy that stood
+when it was registered: a later change neither breaks nor widens it (BF-SEC-09).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+from typing_extensions import override
+
+from schemas.errors import InvalidMessage, InvalidOptions, InvalidURL
+from schemas.messages import Message
+from schemas.urls import host_of, origin_of, parse_url
+
+_PATTERN = re.compile(
+    r"(?:(https?)://)?(\*\.)?([^\s/?#@:*\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5}|\*))?",
+    re.ASCII | re.IGNORECASE,
+)
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+@dataclass(frozen=True, slots=True)
+class OriginPattern:
+    """Origins by scheme, host and port, each empty where any will do.
+
+    A host that begins with ``*.`` stands for all hosts below it, not for itself.
+    """
+
+    scheme: str
+    host: str
+    port: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``https://cdn.example``, ``*.example.com``, ``localhost:8080``.
+
+        With a scheme it is an origin: a port that is left out is the scheme's own, and
+        ``:*`` is any. Without a scheme both schemes, and every port unless one is
+        given, are meant.
+
+        Raises:
+            InvalidURL: it is no such pattern.
+        """
+        match = _PATTERN.fullmatch(text.strip().removesuffix("/"))
+        if match is None:
+            raise _no_pattern(text)
+        scheme, below, host, port = (part or "" for part in match.groups())
+        scheme = scheme.lower()
+        try:
+            url = parse_url(f"https://{host}/", None)
+        except InvalidURL as error:
+            raise _no_pattern(text) from error
+        port = port or _DEFAULT_PORTS.get(scheme, "")
+        port = "" if port == "*" else str(int(port)) if port else ""
+        return cls(scheme, below + host_of(url).rstrip("."), port)
+
+    def matches(self, url: str) -> bool:
+        """Whether the origin of a serialised URL is one of these."""
+        scheme, host = url.partition(":")[0], host_of(url)
+        port = origin_of(url).removeprefix(f"{scheme}://{host}").removeprefix(":")
+        host = host.rstrip(".")
+        if self.host.startswith("*."):
+            known = host.endswith(self.host[1:])
+        else:
+            known = host == self.host
+        return (
+            known
+            and self.scheme in ("", scheme)
+            and self.port in ("", port or _DEFAULT_PORTS[scheme])
+        )
+
+    @override
+    def __str__(self) -> str:
+        if not self.scheme:
+            return f"{self.host}:{self.port}" if self.port else self.host
+        origin = f"{self.scheme}://{self.host}"
+        if self.port == _DEFAULT_PORTS[self.scheme]:
+            return origin
+        return f"{origin}:{self.port or '*'}"
+
+
+class ScopePolicy(Message):
+    """The rules of one scope; those by default allow everything."""
+
+    https_only: bool = False
+    allow: tuple[str, ...] = ()
+    """Patterns of origins; where there are any, no other origin is reached."""
+    deny: tuple[str, ...] = ()
+    """Patterns of origins that are not reached, allowed or not."""
+    max_bytes: int = 0
+    """What the responses of one fetch may store; 0 is no limit."""
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        https_only: bool = False,
+        allow: Iterable[str] = (),
+        deny: Iterable[str] = (),
+        max_bytes: int = 0,
+    ) -> Self:
+        """Make a policy of what a person wrote.
+
+        Raises:
+            InvalidURL: a pattern cannot be used.
+            InvalidOptions: ``max_bytes`` is out of range.
+        """
+        if not 0 <= max_bytes < 2**53:
+            raise InvalidOptions(f"max_bytes must be in 0 … 2**53-1, got {max_bytes}")
+        return cls(
+            https_only=https_only,
+            allow=tuple(str(OriginPattern.parse(text)) for text in allow),
+            deny=tuple(str(OriginPattern.parse(text)) for text in deny),
+            max_bytes=max_bytes,
+        )
+
+    @classmethod
+    def read(cls, text: bytes | None) -> Self:
+        """Read what ``text`` returned; nothing stands for no rules.
+
+        Raises:
+            InvalidMessage: it is no policy.
+        """
+        try:
+            return cls.from_plain(json.loads(text)) if text else cls()
+        except ValueError as error:
+            raise InvalidMessage(f"no ScopePolicy: {error}") from error
+
+    @property
+    def text(self) -> str:
+        """This policy as readable text, empty where there are no rules."""
+        return "" if self == type(self)() else self.model_dump_json()
+
+    def refusal(self, url: str) -> str | None:
+        """Return why the origin of a serialised URL is not to be reached, or None."""
+        if self.https_only and not url.startswith("https:"):
+            return self._refused(url, "it is not https")
+        for text in self.deny:
+            if _pattern(text).matches(url):
+                return self._refused(url, f"{text!r} is denied")
+        if self.allow and not any(_pattern(text).matches(url) for text in self.allow):
+            return self._refused(url, f"only {', '.join(self.allow)} is allowed")
+        return None
+
+    def _refused(self, url: str, reason: str) -> str:
+        return f"{origin_of(url)} is refused by the policy of the scope: {reason}"
+
+    def check(self, urls: Iterable[str], download_total: int) -> None:
+        """Refuse a fetch that breaks these rules as it is asked for.
+
+        Raises:
+            InvalidURL: one of the serialised URLs is of an origin that is refused.
+            InvalidOptions: ``download_total`` announces more bytes than are allowed.
+        """
+        for url in urls:
+            reason = self.refusal(url)
+            if reason is not None:
+                raise InvalidURL(f"{reason}; see `bgfetch scope show`")
+        if self.max_bytes and download_total > self.max_bytes:
+            raise InvalidOptions(
+                f"download_total is {download_total}, and the policy of the scope "
+                f"allows {self.max_bytes} bytes; see `bgfetch scope show`"
+            )
+
+
+# Matched for every origin of a fetch and at every redirect.
+_pattern = lru_cache(maxsize=1024)(OriginPattern.parse)
+
+
+def _no_pattern(text: str) -> InvalidURL:
+    return InvalidURL(
+        f"{text!r} is no pattern of origins: write https://cdn.example, "
+        "cdn.example:8443 or *.example.com"
+    )
