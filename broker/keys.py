@@ -194,7 +194,8 @@ class FetchKeys:
         owed being - where the set was empty;
         ``<event>|<name>`` -> ``<status> <failures> <attempt> <nonce> <consumer>``, and
         the standing where it is not owed (any more): extra, or its outcome;
-        ``<event>|<name>|history`` -> how its attempts ended, until it is settled.
+        ``<event>|<name>|history`` -> how its attempts ended, until it is settled;
+        ``<event>|<name>|once|<step>`` -> ``<attempt> <ms>`` in which it was done.
         """
         return self.fetch + ":events"
 

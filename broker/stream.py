@@ -12,6 +12,7 @@ from broker.deliveries import DeliveryName, bounded
 from broker.inbox import Inbox
 from broker.keys import FetchKeys
 from broker.settings import milliseconds
+from broker.steps import Steps
 from schemas.events import EventMessage
 from schemas.fetches import FetchState
 
@@ -91,6 +92,11 @@ class Subscription(Inbox):
         fields = dict(zip(reply[3][::2], reply[3][1::2], strict=True))
         state = FetchState.from_hash(fields)
         return Begun(delivery, nonce, reply[1], reply[2], state)
+
+    def steps(self, begun: Begun) -> Steps:
+        """What the handler of a delivery has done, in all attempts."""
+        name = self._name(begun.delivery)
+        return Steps(self._connection, self._settings, name, begun.nonce)
 
     async def hand_back(self, delivery: Delivery, nonce: str) -> Nack:
         """Give up a right that this process has, or may have; no failure (R20)."""

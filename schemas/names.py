@@ -1,4 +1,4 @@
-"""The forms of names: scopes, subscribers and the caller's fetch ids."""
+"""The forms of names: scopes, subscribers, their steps and the caller's fetch ids."""
 
 from __future__ import annotations
 
@@ -45,6 +45,15 @@ def check_subscriber(name: str) -> str:
         InvalidName: it is not 1 to 64 letters, digits, dots, dashes or underscores.
     """
     return _check("subscriber", name)
+
+
+def check_step(step: str) -> str:
+    """Return ``step`` if it has the form of a name for a step of a handler.
+
+    Raises:
+        InvalidName: it is not 1 to 64 letters, digits, dots, dashes or underscores.
+    """
+    return _check("step", step)
 
 
 def check_id(id: str) -> str:

@@ -10,11 +10,10 @@ import asyncio
 import inspect
 import random
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
 import structlog
 
@@ -22,18 +21,16 @@ from broker.manager import BackgroundFetchManager
 from broker.quarantine import Quarantine
 from broker.settings import Settings
 from broker.stream import Begun, Delivery, Nack, Subscription, new_nonce
-from schemas.errors import Failure, InvalidMessage, NewerMessage, Unreachable
+from schemas.errors import Failure, InvalidMessage, NewerMessage
 from schemas.events import EventMessage, EventType
+from workers.answers import answered
 from workers.clients import ACTIVATION, Activation
 from workers.events import Lifetime, event_class
 from workers.service_worker import ServiceWorker
 from workers.threads import Threads
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
-PAUSE_SECONDS = 0.5
-"""Between attempts to tell a Redis that is away."""
 NEWER_LEASES = 3
 """Lease times that an event for a later release waits for another process."""
 
@@ -103,7 +100,7 @@ class Dispatcher:
             return
         except InvalidMessage as error:
             log.error("event_unreadable", entry=entry, error=str(error))
-            await _answered(partial(self._quarantine.put_aside, entry, str(error)))
+            await answered(partial(self._quarantine.put_aside, entry, str(error)))
             return
         delivery = Delivery(entry, decoded, self._subscription.subscriber)
         async with self._free:
@@ -116,14 +113,14 @@ class Dispatcher:
             self._warned.add(why)
             log.warning("event_for_later_release", entry=entry, error=why)
         delay = NEWER_LEASES * self._settings.lease
-        if not await _answered(partial(self._quarantine.hand_back, entry, delay)):
-            await _answered(partial(self._quarantine.put_aside, entry, why))
+        if not await answered(partial(self._quarantine.hand_back, entry, delay)):
+            await answered(partial(self._quarantine.put_aside, entry, why))
 
     async def _hold(self, delivery: Delivery) -> None:
         """Begin a delivery and handle it; cancelled, hand it back (R20)."""
         nonce, begun = new_nonce(), None
         try:
-            begun = await _answered(partial(self._subscription.begin, delivery, nonce))
+            begun = await answered(partial(self._subscription.begin, delivery, nonce))
             if isinstance(begun, Begun):
                 await self._handle(begun)
         except asyncio.CancelledError:
@@ -177,6 +174,7 @@ class Dispatcher:
             delivery_id=begun.delivery.delivery_id,
             attempt=begun.attempt,
             _lifetime=lifetime,
+            _steps=self._subscription.steps(begun),
         )
         if message.type is EventType.CLICK:
             ACTIVATION.set(Activation(event, message.event))
@@ -199,7 +197,7 @@ class Dispatcher:
         """Acknowledge what has settled; let what was rejected come again (§7)."""
         name = begun.delivery.delivery_id
         if not errors:
-            acked = await _answered(partial(self._subscription.ack, begun))
+            acked = await answered(partial(self._subscription.ack, begun))
             self._observer("acked" if acked else "lost", begun)
             if not acked:
                 log.warning("acknowledged_too_late", delivery=name)
@@ -207,7 +205,7 @@ class Dispatcher:
         reason = "; ".join(f"{type(error).__name__}: {error}" for error in errors)
         delay = self._backoff(begun.failures)
         nack = partial(self._subscription.nack, failed=True, delay=delay, reason=reason)
-        verdict = await _answered(partial(nack, begun))
+        verdict = await answered(partial(nack, begun))
         self._observer("dead" if verdict is Nack.DEAD else "failed", begun)
         log.warning(
             "delivery_failed",
@@ -225,13 +223,3 @@ class Dispatcher:
             settings.max_redelivery_backoff,
         )
         return longest * self._random.uniform(0.5, 1.0)
-
-
-async def _answered(call: Callable[[], Awaitable[T]]) -> T:
-    """Call until Redis answers: what is fenced may be sent again (R22)."""
-    while True:
-        try:
-            return await call()
-        except Unreachable as error:
-            log.warning("delivery_waits_for_redis", error=str(error))
-        await asyncio.sleep(PAUSE_SECONDS)

@@ -13,9 +13,12 @@ from collections.abc import Awaitable, Iterable, Mapping
 from datetime import timedelta
 
 from broker.registration import BackgroundFetchRegistration
+from broker.steps import Steps
 from schemas.errors import InvalidState
 from schemas.events import EventType
+from schemas.names import check_step
 from schemas.options import ImageResource
+from workers.once import Once
 
 
 class Lifetime:
@@ -26,8 +29,9 @@ class Lifetime:
 
     def __init__(self, cap: timedelta | None = None) -> None:
         """Without a ``cap`` it may last for ever (R24)."""
-        self._loop = asyncio.get_running_loop()
-        self.deadline = self._loop.time() + (cap.total_seconds() if cap else math.inf)
+        self.loop = asyncio.get_running_loop()
+        """Where it was made."""
+        self.deadline = self.loop.time() + (cap.total_seconds() if cap else math.inf)
         """When it ends at the latest, by the event loop's clock."""
         self._thread = threading.get_ident()
         self._lock = threading.Lock()
@@ -52,7 +56,7 @@ class Lifetime:
         if threading.get_ident() == self._thread:
             self._watch(awaitable)
         else:
-            self._loop.call_soon_threadsafe(self._watch, awaitable)
+            self.loop.call_soon_threadsafe(self._watch, awaitable)
 
     def _watch(self, awaitable: Awaitable[object]) -> None:
         future = asyncio.ensure_future(awaitable)
@@ -150,8 +154,11 @@ class BackgroundFetchEvent(ExtendableEvent):
         delivery_id: str = "",
         attempt: int = 0,
         _lifetime: Lifetime | None = None,
+        _steps: Steps | None = None,
     ) -> None:
         super().__init__(type, time_stamp=time_stamp, _lifetime=_lifetime)
+        self._steps = _steps
+        self._entered: set[str] = set()
         self._registration = registration
         self._delivery_id = delivery_id
         self._attempt = attempt
@@ -170,6 +177,29 @@ class BackgroundFetchEvent(ExtendableEvent):
     def attempt(self) -> int:
         """1 for the first delivery, then 2, …; 0 for an event that a program made."""
         return self._attempt
+
+    def once(self, step: str = "handled") -> Once:
+        """Return a block that is completed once for all attempts of this delivery.
+
+        ``async with event.once() as first:``, in a plain listener ``with``. ``first``
+        is False if an attempt, in whichever process, has completed the block. A block
+        that raises, or whose process dies in it, is not completed. A handler with
+        several effects gives each a ``step`` of its own. Waits for a Redis that is
+        away.
+
+        Raises:
+            InvalidState: the event is not trusted or not active, or has such a step
+                already. From the block: another process has the delivery.
+            InvalidName: ``step`` has not the form of a subscriber's name.
+        """
+        lifetime = self._alive("once")
+        assert self._steps is not None
+        if check_step(step) in self._entered:
+            raise InvalidState(
+                f"once({step!r}) is used twice for one event: name each step"
+            )
+        self._entered.add(step)
+        return Once(self._steps, step, lifetime.loop)
 
 
 class BackgroundFetchUpdateUIEvent(BackgroundFetchEvent):

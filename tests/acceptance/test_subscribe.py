@@ -36,6 +36,23 @@ def server(machine: Machine) -> Iterator[EmbeddedServer]:
         yield server
 
 
+KILLED = """
+import os, signal
+from workers import ServiceWorker
+
+sw = ServiceWorker("podcasts")
+
+
+@sw.on("backgroundfetchabort")
+async def aborted(event):
+    async with event.once() as first:
+        print("attempt", event.attempt, "first", first, flush=True)
+        {inside}
+    {after}
+"""
+KILL = "if event.attempt == 1: os.kill(os.getpid(), signal.SIGKILL)"
+
+
 def write(machine: Machine, kind: str, hang: str) -> None:
     (machine.home / "podcasts.py").write_text(HANGS.format(kind=kind, hang=hang))
 
@@ -104,3 +121,22 @@ def test_a_second_ctrl_c_ends_it_at_once_though_a_listener_blocks_the_event_loop
 
     assert code == 130
     assert machine.all_end()
+
+
+@pytest.mark.parametrize(
+    ("inside", "after", "first"), [(KILL, "pass", True), ("pass", KILL, False)]
+)
+def test_a_kill_leaves_undone_what_was_under_way_and_nothing_else(
+    inside: str, after: str, first: bool, machine: Machine, server: EmbeddedServer
+) -> None:
+    """Faults 86 and 88, guarantee 3: the block repeats unless it was completed."""
+    (machine.home / "podcasts.py").write_text(KILLED.format(inside=inside, after=after))
+    with machine.running("subscribe", "podcasts:sw", "--processes", "2") as subscriber:
+        subscriber.says("subscribed")
+        subscriber.says("subscribed")
+        abort_something(machine)
+        subscriber.says("attempt 1 first True")
+        subscriber.says(f"attempt 2 first {first}")
+        subscriber.says("event_acked")
+        subscriber.process.terminate()
+        assert subscriber.ends() == 0
