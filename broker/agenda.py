@@ -12,9 +12,9 @@ from broker.context import context
 from broker.deliveries import DeliveryName, conclude
 from broker.departures import departing, settle_departed
 from broker.keys import AGENDA, RECLAIM, FetchKeys, ScopeKeys
+from broker.places import described, places
 from broker.queue import LaneJob, queue_key
 from broker.settings import Settings, milliseconds
-from broker.turns import described, turns
 from schemas.events import DeliveryOutcome
 from schemas.fetches import Priority
 from schemas.records import RecordState
@@ -39,7 +39,7 @@ class Look:
 
     verdict: Verdict
     jobs: tuple[LaneJob, ...] = ()
-    """RQ jobs to enqueue, also of other fetches of the scope, whose turn it is."""
+    """RQ jobs to enqueue, also of other fetches of the scope that got a place."""
     dead_jobs: tuple[str, ...] = ()
     """RQ jobs of lanes whose lease ended."""
     overdue: tuple[DeliveryName, ...] = ()
@@ -76,7 +76,7 @@ class Agenda:
         )
         queue = queue_key(priority.decode() if priority else Priority.AUTO)
         names, arguments = context(keys, self._settings)
-        turn_keys, turn_arguments = turns(keys, self._settings)
+        place_keys, place_arguments = places(keys, self._settings)
         scope = ScopeKeys(keys.scope)
         verdict, jobs, dead, *overdue = await self._connection.run(
             "look",
@@ -92,13 +92,13 @@ class Agenda:
                 scope.latest,
                 scope.subscribers,
                 *keys.all(),
-                *turn_keys,
+                *place_keys,
             ],
             [
                 *arguments,
                 self._settings.max_lanes,
                 self._settings.lane_size,
-                *turn_arguments,
+                *place_arguments,
             ],
         )
         return Look(

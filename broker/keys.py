@@ -112,12 +112,12 @@ class ScopeKeys:
         """Channel: windows that listeners asked for."""
         return self._prefix + "clients"
 
-    def turns(self, priority: Priority) -> str:
+    def places(self, priority: Priority) -> str:
         """ZSET lane job -> ms when its right to be in RQ expires (R25)."""
-        return f"{self._prefix}turns:{priority}"
+        return f"{self._prefix}places:{priority}"
 
     def waiting(self, priority: Priority) -> str:
-        """ZSET lane job -> seq of its fetch: jobs that wait in line for a turn."""
+        """ZSET lane job -> seq of its fetch: jobs that wait in line for a place."""
         return f"{self._prefix}waiting:{priority}"
 
     def fetch(self, uid: str) -> FetchKeys:

@@ -12,9 +12,9 @@ from typing import Any
 from broker.connection import Connection
 from broker.context import context
 from broker.keys import FetchKeys
+from broker.places import places
 from broker.policies import POLICY
 from broker.settings import Settings, milliseconds
-from broker.turns import turns
 from schemas.fetches import FetchState
 from schemas.policies import ScopePolicy
 from schemas.records import RecordResult, RecordState
@@ -105,9 +105,9 @@ class LaneHold:
         self._context, self._arguments = context(keys, settings)
         self._lanes = [keys.lanes, keys.claims, keys.pool]
         self._records = [keys.states, keys.requests, keys.records]
-        self._turn_keys, self._turn_arguments = turns(keys, settings)
+        self._place_keys, self._place_arguments = places(keys, settings)
         self.admitted: list[bytes] = []
-        """Jobs of this scope that got the turns which this lane gave back (R1)."""
+        """Jobs of this scope that got the places which this lane gave back (R1)."""
         self._nonce = secrets.token_hex(8)
         self._number = 0
 
@@ -116,7 +116,7 @@ class LaneHold:
         settings = self._settings
         reply = await self._connection.run(
             "take",
-            [*self._context, *self._lanes, *self._records, *self._turn_keys],
+            [*self._context, *self._lanes, *self._records, *self._place_keys],
             [
                 *self._arguments,
                 self._nonce,
@@ -125,7 +125,7 @@ class LaneHold:
                 settings.max_lanes,
                 settings.lane_size,
                 want,
-                *self._turn_arguments,
+                *self._place_arguments,
             ],
         )
         if reply[0] != b"ok":
@@ -147,7 +147,7 @@ class LaneHold:
         """
         reply = await self._connection.run(
             "report",
-            [*self._context, *self._lanes, *self._records, *self._turn_keys],
+            [*self._context, *self._lanes, *self._records, *self._place_keys],
             [
                 *self._arguments,
                 self._number,
@@ -157,7 +157,7 @@ class LaneHold:
                 want,
                 held,
                 *(value for report in reports for value in report.arguments()),
-                *self._turn_arguments,
+                *self._place_arguments,
             ],
         )
         if reply[0] in (b"ended", b"settled"):
@@ -189,8 +189,8 @@ class LaneHold:
         """Give back every record that the lane still holds."""
         self.admitted += await self._connection.run(
             "leave",
-            [*self._context, *self._lanes, *self._turn_keys],
-            [*self._arguments, self._number, self._nonce, *self._turn_arguments],
+            [*self._context, *self._lanes, *self._place_keys],
+            [*self._arguments, self._number, self._nonce, *self._place_arguments],
         )
 
 

@@ -13,12 +13,12 @@ import structlog
 from broker.connection import Connection
 from broker.context import context
 from broker.keys import SCOPES, FetchKeys, ScopeKeys
+from broker.places import described, places
 from broker.policies import POLICY
 from broker.queue import JobQueue, LaneJob
 from broker.records import RecordReader
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings, milliseconds
-from broker.turns import described, turns
 from broker.watcher import Watcher
 from schemas.errors import DuplicateFetch, Failure, InvalidState, RejectedFetch
 from schemas.fetches import FetchState, Priority
@@ -200,7 +200,7 @@ class BackgroundFetchManager:
     ) -> tuple[FetchState, list[bytes]]:
         lanes = min(self.settings.max_lanes, -(-count // self.settings.lane_size))
         names, arguments = context(keys, self.settings)
-        turn_keys, turn_arguments = turns(keys, self.settings)
+        place_keys, place_arguments = places(keys, self.settings)
         scope = self._keys
         reply = await self.connection.run(
             "register",
@@ -211,14 +211,14 @@ class BackgroundFetchManager:
                 keys.staged,
                 keys.requests,
                 SCOPES,
-                *turn_keys,
+                *place_keys,
             ],
             [
                 *arguments,
                 1 if fields["downloadTotal"] or fields["maxBytes"] else lanes,
                 count,
                 *(part for pair in fields.items() for part in pair),
-                *turn_arguments,
+                *place_arguments,
             ],
         )
         if reply[0] == b"duplicate":
@@ -235,7 +235,7 @@ class BackgroundFetchManager:
     async def _enqueue(
         self, state: FetchState, jobs: Sequence[bytes], priority: Priority
     ) -> None:
-        """Enqueue those jobs whose turn it is: ours, seldom of others that waited."""
+        """Enqueue those jobs that got a place: ours, seldom of others that waited."""
         mine = [job for job in jobs if job.startswith(state.uid.encode())]
         others = [job for job in jobs if job not in mine]
         lanes = [

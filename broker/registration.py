@@ -12,10 +12,10 @@ from broker.context import context
 from broker.dispatch import Dispatch
 from broker.keys import ABORTS, AGENDA, ScopeKeys
 from broker.live_state import LiveState
+from broker.places import places
 from broker.record import BackgroundFetchRecord
 from broker.records import MatchOptions
 from broker.settlement import settlement
-from broker.turns import turns
 from schemas.errors import InvalidState
 from schemas.events import DeliveryOutcome, WindowMessage, completion_event
 from schemas.fetches import Result
@@ -62,12 +62,12 @@ class BackgroundFetchRegistration(LiveState):
         True means that ``backgroundfetchabort`` is published and the id free.
         """
         keys, arguments = context(self._keys, self._owner.settings)
-        turn_keys, turn_arguments = turns(self._keys, self._owner.settings)
+        place_keys, place_arguments = places(self._keys, self._owner.settings)
         token = "abort:" + secrets.token_hex(8)
         answer = await self._owner.connection.run(
             "abort",
-            [*keys, self._keys.tokens, *turn_keys],
-            [*arguments, token, ABORTS, *turn_arguments],
+            [*keys, self._keys.tokens, *place_keys],
+            [*arguments, token, ABORTS, *place_arguments],
         )
         with suppress(InvalidState):
             await self.refresh()

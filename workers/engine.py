@@ -13,12 +13,12 @@ from broker.connection import Connection
 from broker.keys import ABORTS, ORIGIN_NEWS, FetchKeys
 from broker.lanes import Refusal
 from broker.origins import Origins
+from broker.places import described
 from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.stores import open_store
 from broker.sweep import Sweep, introduce
 from broker.tasks import cancel_all
-from broker.turns import described
 from schemas.errors import Failure
 from workers.complete import Exchanges
 from workers.grants import Grants

@@ -69,7 +69,7 @@ class Lane:
 
     @property
     def admitted(self) -> Sequence[bytes]:
-        """Jobs to enqueue, whose turn it is since this lane is over."""
+        """Jobs to enqueue, which got a place since this lane is over."""
         return self._hold.admitted
 
     async def run(self, job_id: str) -> Refusal | None:

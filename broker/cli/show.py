@@ -61,7 +61,7 @@ async def _with_reasons(
     look: Callable[[BackgroundFetchManager], Awaitable[list[FetchState]]],
     manager: BackgroundFetchManager,
 ) -> tuple[list[FetchState], Mapping[str, str]]:
-    from broker.turns import waiting
+    from broker.places import waiting
 
     states = await look(manager)
     return states, await waiting(manager.connection, manager.settings, states)
@@ -107,7 +107,7 @@ def get(
 
 async def _get(id: str, json: bool, manager: BackgroundFetchManager) -> int:
     from broker.cli.records import records_of
-    from broker.turns import waiting
+    from broker.places import waiting
 
     registration = await found(manager, id)
     if registration is None:

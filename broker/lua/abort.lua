@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- abort: end an active background fetch as aborted (R13, § abort).
--- KEYS[1..6] see _fetch.lua   KEYS[7] tokens HASH   then _turns.lua's
+-- KEYS[1..6] see _fetch.lua   KEYS[7] tokens HASH   then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] call token   ARGV[6] channel for lanes
--- then _turns.lua's
+-- then _places.lua's
 -- Returns 1 if this call (or the one that it repeats, R23) ended it, else 0.
 --@include _fetch
---@include _turns
+--@include _places
 local answer = redis.call('HGET', KEYS[7], ARGV[5])
 if answer then
   return tonumber(answer)

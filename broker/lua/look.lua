@@ -3,9 +3,9 @@
 -- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10] RQ queue LIST
 -- KEYS[11] reclaim HASH   KEYS[12] readers ZSET   KEYS[13] fetches ZSET
 -- KEYS[14] latest HASH   KEYS[15] subscribers HASH   KEYS[16..] all keys of the fetch,
--- then _turns.lua's
+-- then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lanes at most   ARGV[6] records per lane
--- then _turns.lua's
+-- then _places.lua's
 -- Returns {verdict, jobs to enqueue, dead lanes' jobs, deliveries}; verdict is 'work', 'wait',
 -- 'released', 'purge' (delete the blobs, then call purged), 'gone', or 'expire' (the
 -- retention has ended: conclude these deliveries, two values for each, delivery and
@@ -13,7 +13,7 @@
 --@include _fetch
 --@include _lanes
 --@include _membership
---@include _turns
+--@include _places
 local queue, reclaim, readers = KEYS[10], KEYS[11], KEYS[12]
 local max_lanes, lane_size = tonumber(ARGV[5]), tonumber(ARGV[6])
 
@@ -34,7 +34,7 @@ local function end_dead_lanes(line)
     local _, deadline, job = parse_lane(all[i + 1])
     if deadline <= now then
       disband(all[i])
-      redis.call('ZREM', line.turns, job)
+      redis.call('ZREM', line.places, job)
       dead[#dead + 1] = job
     end
   end
@@ -57,11 +57,11 @@ local function want_jobs(line)
       missing = missing - 1
     elseif redis.call('LPOS', queue, job) then
       missing = missing - 1
-      redis.call('ZADD', line.turns, now + QUEUED, job)
+      redis.call('ZADD', line.places, now + QUEUED, job)
     else
       idle[#idle + 1] = slot
       if not at_work[job] then
-        redis.call('ZREM', line.turns, job)
+        redis.call('ZREM', line.places, job)
       end
     end
   end
@@ -75,7 +75,7 @@ end
 -- Whether no job of this fetch is in RQ, because all wait in line.
 local function waits_in_line(line)
   for _, job in ipairs(redis.call('HVALS', jobs)) do
-    if redis.call('ZSCORE', line.turns, job) then
+    if redis.call('ZSCORE', line.places, job) then
       return false
     end
   end

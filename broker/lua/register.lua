@@ -1,13 +1,13 @@
 #!lua
 -- register: make a staged background fetch active, with its wish for work (R1, R22).
 -- KEYS[1..6] see _fetch.lua   KEYS[7] latest HASH   KEYS[8] fetches ZSET
--- KEYS[9] staged HASH   KEYS[10] requests HASH   KEYS[11] scopes SET   then _turns.lua's
+-- KEYS[9] staged HASH   KEYS[10] requests HASH   KEYS[11] scopes SET   then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lanes wanted   ARGV[6] number of requests
--- ARGV[7..] registration fields and values, then _turns.lua's
+-- ARGV[7..] registration fields and values, then _places.lua's
 -- Returns {verdict, registration, jobs to enqueue}; verdict is 'ok', also when this very uid was
 -- registered before (R23); 'duplicate' if the id is active, 'unstaged' if requests lack.
 --@include _fetch
---@include _turns
+--@include _places
 local latest, fetches, staged = KEYS[7], KEYS[8], KEYS[9]
 local requests, scopes = KEYS[10], KEYS[11]
 local lanes, count = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -19,7 +19,7 @@ end
 if redis.call('EXISTS', fetch) == 1 then
   local mine = {}
   for _, job in ipairs(redis.call('HVALS', jobs)) do
-    if redis.call('ZSCORE', line_of().turns, job) then
+    if redis.call('ZSCORE', line_of().places, job) then
       mine[#mine + 1] = job
     end
   end

@@ -2,12 +2,12 @@
 -- report: a lane says what its records came to, keeps its lease, and takes more.
 -- The call whose record is the last open one ends the fetch (R14).
 -- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10..12] see _claim.lua
--- then _turns.lua's
+-- then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lane   ARGV[6] nonce   ARGV[7] lease ms
 -- ARGV[8] ms between announcements   ARGV[9] records wanted   ARGV[10] records the lane
 -- holds after this call   ARGV[11..] two values a record: '<index> <stored bytes>
 -- <uploaded bytes> <result, - while open> <delay ms, - to keep it>', and its record
--- state ('' unchanged); then _turns.lua's
+-- state ('' unchanged); then _places.lua's
 -- Returns {'ok', open records, ms until the next is due or -1, verdicts, claims};
 -- {'ended', verdicts, jobs to enqueue} when the fetch ended; {'gone'}, {'settled', jobs
 -- to enqueue} or {'stale'} when this lane may no longer write. Counts are absolute, so a
@@ -15,7 +15,7 @@
 --@include _fetch
 --@include _lanes
 --@include _claim
---@include _turns
+--@include _places
 local lane, nonce, lease = ARGV[5], ARGV[6], tonumber(ARGV[7])
 local throttle, want, held = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 
@@ -94,7 +94,7 @@ if over or open == 0 then
 end
 
 redis.call('HSET', lanes, lane, nonce .. ' ' .. now + lease .. ' ' .. job)
-redis.call('ZADD', line_of(state[5]).turns, now + lease, job)
+redis.call('ZADD', line_of(state[5]).places, now + lease, job)
 local taken = claim(lane, want)
 if redis.call('ZCOUNT', claims, lane, lane) ~= held + #taken then
   -- An answer was lost: the lane holds records that it does not know of.

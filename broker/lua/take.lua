@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
 -- take: open a lane on a background fetch and hand it its first records (R1, R2).
 -- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10..12] see _claim.lua
--- then _turns.lua's
+-- then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] nonce   ARGV[6] job id   ARGV[7] lease ms
 -- ARGV[8] lanes at most   ARGV[9] records per lane   ARGV[10] records wanted
--- then _turns.lua's
+-- then _places.lua's
 -- Returns {'ok', lane, registration, claims, now ms}, or {verdict, jobs to enqueue} with
 -- 'gone', 'settled', 'paused', 'full' or 'idle'. The same nonce gets the same lane again.
 --@include _fetch
 --@include _lanes
 --@include _claim
---@include _turns
+--@include _places
 local nonce, job, lease = ARGV[5], ARGV[6], tonumber(ARGV[7])
 
 local state = redis.call('HMGET', fetch, 'result', 'paused', 'priority')
@@ -40,7 +40,7 @@ end
 
 local lane = redis.call('HINCRBY', fetch, 'fences', 1)
 redis.call('HSET', lanes, lane, nonce .. ' ' .. now + lease .. ' ' .. job)
-redis.call('ZADD', line_of(state[3]).turns, now + lease, job)
+redis.call('ZADD', line_of(state[3]).places, now + lease, job)
 redis.call('HDEL', fetch, 'patience')
 local taken = claim(lane, tonumber(ARGV[10]))
 plan()

@@ -398,7 +398,7 @@ def test_an_unknown_id_is_the_answer_no(verb: str, bgfetch: Bgfetch) -> None:
     assert ended.err.count("\n") == 1
 
 
-def test_get_and_list_tell_that_a_fetch_waits_for_its_turn(
+def test_get_and_list_tell_that_a_fetch_waits_for_a_place(
     bgfetch: Bgfetch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BGFETCH_SCOPE_LANES", "1")
@@ -408,7 +408,7 @@ def test_get_and_list_tell_that_a_fetch_waits_for_its_turn(
     rows = json.loads(bgfetch("list", "--json").out)
     reason = json.loads(bgfetch("get", "second", "--json").out)["waiting"]
 
-    told = "waits for its turn: 'default' has 1 of 1 lanes of priority 'auto'"
+    told = "waits for a place: 'default' has 1 of 1 lanes of priority 'auto'"
     assert [row["waiting"] for row in rows] == ["", told]
     assert reason == told
     assert f"active, {told}" in bgfetch("get", "second").out

@@ -1,4 +1,4 @@
-"""Turns: no scope gets far ahead of another, and nobody waits for ever."""
+"""Places: no scope gets far ahead of another, and nobody waits for ever."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from broker.agenda import Agenda
 from broker.keys import AGENDA, FetchKeys, ScopeKeys
 from broker.lanes import LaneHold, Opened, RecordReport, Refusal
 from broker.manager import BackgroundFetchManager, connect
+from broker.places import described, waiting
 from broker.queue import QUEUES, JobQueue, queue_key
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings, milliseconds
-from broker.turns import described, waiting
 from schemas.fetches import Priority
 from schemas.records import RecordResult, RecordState
 from tests.integration.clock import SCOPE, Clock
@@ -30,7 +30,7 @@ LINE = ScopeKeys(SCOPE)
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Two turns, so that a third fetch waits."""
+    """Two places, so that a third fetch waits."""
     return settings.model_copy(update={"scope_lanes": 2})
 
 
@@ -57,8 +57,8 @@ async def in_line(manager: BackgroundFetchManager) -> list[str]:
     return [job.decode().partition("-")[0] for job in jobs]
 
 
-async def turns(manager: BackgroundFetchManager) -> int:
-    count: int = await manager.connection.ask("ZCARD", LINE.turns(Priority.AUTO))
+async def places(manager: BackgroundFetchManager) -> int:
+    count: int = await manager.connection.ask("ZCARD", LINE.places(Priority.AUTO))
     return count
 
 
@@ -83,15 +83,15 @@ async def begin(manager: BackgroundFetchManager) -> LaneHold:
 
 
 async def end(hold: LaneHold) -> list[str]:
-    """End a lane with its fetch, and return whose turn it is."""
+    """End a lane with its fetch, and return who gets its place."""
     report = RecordReport(0, 1, result=RecordResult.SUCCESS, state=RecordState())
     answer = await hold.report([report], want=0, held=0)
     assert answer.refusal is Refusal.ENDED
     return [job.decode().partition("-")[0] for job in hold.admitted]
 
 
-async def age_turns(manager: BackgroundFetchManager, by: timedelta) -> None:
-    key = LINE.turns(Priority.AUTO)
+async def age_places(manager: BackgroundFetchManager, by: timedelta) -> None:
+    key = LINE.places(Priority.AUTO)
     for job in await manager.connection.ask("ZRANGE", key, 0, -1):
         await manager.connection.ask("ZINCRBY", key, -milliseconds(by), job)
 
@@ -104,7 +104,7 @@ async def due(manager: BackgroundFetchManager, uid: str) -> timedelta:
 async def test_a_scope_with_many_fetches_does_not_starve_one_with_a_single_one(
     manager: BackgroundFetchManager, settings: Settings
 ) -> None:
-    """Design §2: the single one is behind as many jobs as the other has turns."""
+    """Design §2: the single one is behind as many jobs as the other has places."""
     many = await fetch_all(manager, *"abcdefghij")
     async with connect(scope="other", settings=settings) as other:
         single = await other.fetch("a", URL)
@@ -113,7 +113,7 @@ async def test_a_scope_with_many_fetches_does_not_starve_one_with_a_single_one(
     assert await in_line(manager) == [registration.uid for registration in many[2:]]
 
 
-async def test_scopes_with_much_to_do_take_turns(
+async def test_scopes_with_much_to_do_alternate(
     settings: Settings, origin: Origin
 ) -> None:
     """Design §2: who ends a lane stands behind the others again."""
@@ -154,25 +154,25 @@ async def test_concurrent_producers_do_not_exceed_the_limit(
     async with asyncio.timeout(30):
         await asyncio.gather(*map(produce, "abc"))
 
-    assert len(await queued(manager)) == await turns(manager) == 2
+    assert len(await queued(manager)) == await places(manager) == 2
     assert len(await in_line(manager)) == 28
 
 
 async def test_the_end_of_a_lane_admits_the_oldest_that_waits(
     manager: BackgroundFetchManager,
 ) -> None:
-    """A lane keeps its turn while it works, and passes it on in its last report."""
+    """A lane keeps its place while it works, and passes it on in its last report."""
     _, _, third, fourth = await fetch_all(manager, *"abcd")
     first, second = await begin(manager), await begin(manager)
     await first.report([], want=0, held=1)
 
     assert await end(first) == [third.uid]
     assert await end(second) == [fourth.uid]
-    assert await turns(manager) == 2
+    assert await places(manager) == 2
     assert await in_line(manager) == []
 
 
-async def test_a_lane_that_leaves_and_a_job_that_comes_too_late_pass_their_turns_on(
+async def test_a_lane_that_leaves_and_a_job_that_comes_too_late_pass_their_places_on(
     manager: BackgroundFetchManager,
 ) -> None:
     _, second, third, fourth = await fetch_all(manager, *"abcd")
@@ -191,10 +191,10 @@ async def test_a_lane_that_leaves_and_a_job_that_comes_too_late_pass_their_turns
     assert [(job.uid, job.id) for job in jobs] == [(third.uid, "c"), (fourth.uid, "d")]
 
 
-async def test_many_turns_that_end_are_passed_on_many_at_a_time(
+async def test_many_places_that_end_are_passed_on_many_at_a_time(
     settings: Settings,
 ) -> None:
-    """One enqueueing for several jobs: an eighth of the turns gathers."""
+    """One enqueueing for several jobs: an eighth of the places gathers."""
     wide = settings.model_copy(update={"scope_lanes": 32})
     async with connect(scope=SCOPE, settings=wide) as manager:
         fetches = await fetch_all(manager, *map(str, range(40)))
@@ -217,7 +217,7 @@ async def test_who_ended_a_lane_and_died_before_enqueueing_leaves_no_dead_end(
     look = await Agenda(manager.connection, settings).look(FetchKeys(SCOPE, third.uid))
 
     assert [job.job_id for job in look.jobs] == [f"{third.uid}-0-2"]
-    assert await turns(manager) == 2
+    assert await places(manager) == 2
     assert await due(manager, third.uid) <= settings.lease
 
 
@@ -234,7 +234,7 @@ async def test_the_first_in_line_is_looked_at_within_a_lease_the_others_need_not
     assert await due(manager, fourth.uid) <= settings.lease
     assert (await agenda.look(FetchKeys(SCOPE, fourth.uid))).jobs == ()
     assert await due(manager, fourth.uid) <= settings.lease
-    await age_turns(manager, timedelta(hours=1))  # all rights lost, nobody to tell
+    await age_places(manager, timedelta(hours=1))  # all rights lost, nobody to tell
     look = await agenda.look(FetchKeys(SCOPE, fourth.uid))
     assert [job.uid for job in look.jobs] == [fourth.uid, fifth.uid]
 
@@ -242,7 +242,7 @@ async def test_the_first_in_line_is_looked_at_within_a_lease_the_others_need_not
 async def test_a_killed_workers_lane_is_replaced_before_those_who_wait(
     manager: BackgroundFetchManager, settings: Settings, clock: Clock
 ) -> None:
-    """Guarantee 7, R25: its turn is freed with its lease, for the older fetch."""
+    """Guarantee 7, R25: its place is freed with its lease, for the older fetch."""
     first, _, _ = await fetch_all(manager, *"abc")
     await begin(manager)  # and killed
     keys = FetchKeys(SCOPE, first.uid)
@@ -252,10 +252,10 @@ async def test_a_killed_workers_lane_is_replaced_before_those_who_wait(
 
     assert look.dead_jobs == (f"{first.uid}-0-1",)
     assert [job.job_id for job in look.jobs] == [f"{first.uid}-0-2"]
-    assert await turns(manager) == 2
+    assert await places(manager) == 2
 
 
-async def test_a_killed_workers_turn_is_free_after_a_lease_though_its_fetch_is_over(
+async def test_a_killed_workers_place_is_free_after_a_lease_though_its_fetch_is_over(
     manager: BackgroundFetchManager, settings: Settings
 ) -> None:
     """R25: nobody ends the lanes of an aborted fetch; their right expires."""
@@ -265,23 +265,23 @@ async def test_a_killed_workers_turn_is_free_after_a_lease_though_its_fetch_is_o
     agenda, keys = Agenda(manager.connection, settings), FetchKeys(SCOPE, third.uid)
     assert (await agenda.look(keys)).jobs == ()
 
-    await age_turns(manager, settings.lease)
+    await age_places(manager, settings.lease)
     look = await agenda.look(keys)
 
     assert [job.uid for job in look.jobs] == [third.uid]
 
 
-async def test_jobs_in_the_queue_keep_their_turns_however_long_they_wait(
+async def test_jobs_in_the_queue_keep_their_places_however_long_they_wait(
     manager: BackgroundFetchManager, settings: Settings
 ) -> None:
-    """R1, R25: a look finds them in the queue, and the turn goes on."""
+    """R1, R25: a look finds them in the queue, and the place goes on."""
     first, second, third = await fetch_all(manager, *"abc")
-    await age_turns(manager, timedelta(minutes=9, seconds=50))
+    await age_places(manager, timedelta(minutes=9, seconds=50))
     agenda = Agenda(manager.connection, settings)
 
     for registration in (first, second):
         await agenda.look(FetchKeys(SCOPE, registration.uid))
-    await age_turns(manager, settings.lease)
+    await age_places(manager, settings.lease)
     look = await agenda.look(FetchKeys(SCOPE, third.uid))
 
     assert look.jobs == ()
@@ -349,7 +349,7 @@ async def test_the_agenda_alone_carries_a_line_to_its_end(
         assert registration.result == "success"
 
 
-async def test_a_higher_priority_does_not_wait_for_the_turns_of_a_lower_one(
+async def test_a_higher_priority_does_not_wait_for_the_places_of_a_lower_one(
     manager: BackgroundFetchManager,
 ) -> None:
     """Each priority has a line of its own, as it has a queue of its own."""
@@ -395,5 +395,5 @@ async def test_people_see_why_a_fetch_waits(
     reasons = await waiting(manager.connection, settings, states)
 
     assert reasons == {
-        third.uid: "waits for its turn: 'podcasts' has 2 of 2 lanes of priority 'auto'"
+        third.uid: "waits for a place: 'podcasts' has 2 of 2 lanes of priority 'auto'"
     }

@@ -1,15 +1,15 @@
 -- Included after _fetch.lua by every script that wants, takes or ends lane jobs.
--- A lane job is in RQ only while it has a turn. Of the jobs of one scope and priority
+-- A lane job is in RQ only while it has a place. Of the jobs of one scope and priority
 -- only so many have one, the others wait in line, the oldest fetch first: so no scope
--- gets far ahead of another in RQ's queues. A turn is an expiring right (R25): a lease
+-- gets far ahead of another in RQ's queues. A place is an expiring right (R25): a lease
 -- for a lane, and longer than the longest time between two looks for a job in a queue.
--- KEYS, the last seven: jobs HASH; turns ZSETs of high, auto, low; their waiting ZSETs
--- ARGV, the last two: turns at most; patience ms: until a look repairs what was lost
+-- KEYS, the last seven: jobs HASH; places ZSETs of high, auto, low; their waiting ZSETs
+-- ARGV, the last two: places at most; patience ms: until a look repairs what was lost
 local jobs = KEYS[#KEYS - 6]
 local limit, patience = tonumber(ARGV[#ARGV - 1]), tonumber(ARGV[#ARGV])
 local LINES = {}
 for i, priority in ipairs({'high', 'auto', 'low'}) do
-  LINES[priority] = {turns = KEYS[#KEYS - 6 + i], waiting = KEYS[#KEYS - 3 + i]}
+  LINES[priority] = {places = KEYS[#KEYS - 6 + i], waiting = KEYS[#KEYS - 3 + i]}
 end
 local QUEUED, FAR = 600000, 3600000
 
@@ -39,21 +39,21 @@ local function wish(line, slot)
   redis.call('ZADD', line.waiting, names[2], job)
 end
 
--- Give free turns to the first in line; returns their jobs, for the caller to enqueue.
--- Unless `at_once` a few turns gather first, so that jobs are enqueued many at a time:
+-- Give free places to the first in line; returns their jobs, for the caller to enqueue.
+-- Unless `at_once` a few places gather first, so that jobs are enqueued many at a time:
 -- a later end of a lane, or the look at the first in line, admits the rest.
 local function admit(line, at_once)
   if redis.call('EXISTS', line.waiting) == 0 then
     return {}
   end
-  redis.call('ZREMRANGEBYSCORE', line.turns, '-inf', now)
-  local free = math.min(limit - redis.call('ZCARD', line.turns), 500)
+  redis.call('ZREMRANGEBYSCORE', line.places, '-inf', now)
+  local free = math.min(limit - redis.call('ZCARD', line.places), 500)
   local drawn = {}
   if free > 0 and (at_once or free >= math.min(32, limit / 8)) then
     local first = redis.call('ZPOPMIN', line.waiting, free)
     for i = 1, #first, 2 do
       drawn[#drawn + 1] = first[i]
-      redis.call('ZADD', line.turns, now + QUEUED, first[i])
+      redis.call('ZADD', line.places, now + QUEUED, first[i])
       look_soon(first[i])
     end
   end
@@ -61,10 +61,10 @@ local function admit(line, at_once)
   return drawn
 end
 
--- The job has ended, and its turn with it. Returns the jobs to enqueue instead.
+-- The job has ended, and its place with it. Returns the jobs to enqueue instead.
 local function pass_on(job)
   for _, line in pairs(LINES) do
-    if redis.call('ZREM', line.turns, job) == 1 then
+    if redis.call('ZREM', line.places, job) == 1 then
       return admit(line)
     end
   end

@@ -1,4 +1,4 @@
-"""Turns: how many lane jobs of a scope are in RQ at a time (fairness between scopes).
+"""Places: how many lane jobs of a scope are in RQ at a time (fairness between scopes).
 
 RQ's queues are first come, first served. A scope with ten thousand fetches would keep
 all others waiting behind them, so only ``BGFETCH_SCOPE_LANES`` of its jobs of each
@@ -17,14 +17,14 @@ from broker.queue import LaneJob
 from broker.settings import Settings, milliseconds
 from schemas.fetches import FetchState, Priority, Result
 
-_LINES = (Priority.HIGH, Priority.AUTO, Priority.LOW)  # as _turns.lua names them
+_LINES = (Priority.HIGH, Priority.AUTO, Priority.LOW)  # as _places.lua names them
 
 
-def turns(keys: FetchKeys, settings: Settings) -> tuple[list[str], list[str | int]]:
-    """The last keys and arguments of scripts that include ``lua/_turns.lua``."""
+def places(keys: FetchKeys, settings: Settings) -> tuple[list[str], list[str | int]]:
+    """The last keys and arguments of scripts that include ``lua/_places.lua``."""
     scope = ScopeKeys(keys.scope)
     return (
-        [keys.jobs, *map(scope.turns, _LINES), *map(scope.waiting, _LINES)],
+        [keys.jobs, *map(scope.places, _LINES), *map(scope.waiting, _LINES)],
         [settings.scope_lanes, milliseconds(settings.lease)],
     )
 
@@ -56,7 +56,7 @@ async def described(
 async def waiting(
     connection: Connection, settings: Settings, states: Sequence[FetchState]
 ) -> dict[str, str]:
-    """Tell of each of these fetches that only waits for its turn why it does, by uid.
+    """Tell of each of these fetches that only waits for a place why it does, by uid.
 
     Raises:
         Unreachable: Redis does not answer.
@@ -80,14 +80,14 @@ async def waiting(
         for state, jobs, priority in idle:
             scope = ScopeKeys(state.scope)
             pipe.zmscore(scope.waiting(priority), jobs)
-            pipe.zcard(scope.turns(priority))
+            pipe.zcard(scope.places(priority))
         async with connection.answering():
             lines = await pipe.execute()
     return {
-        state.uid: f"waits for its turn: {state.scope!r} has {turns} of "
+        state.uid: f"waits for a place: {state.scope!r} has {taken} of "
         f"{settings.scope_lanes} lanes of priority {str(priority)!r}"
-        for (state, _, priority), places, turns in zip(
+        for (state, _, priority), scores, taken in zip(
             idle, lines[::2], lines[1::2], strict=True
         )
-        if None not in places
+        if None not in scores
     }
