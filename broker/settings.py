@@ -19,12 +19,18 @@ from schemas.addresses import AddressPolicy
 from schemas.errors import ConfigError, Unreachable
 from schemas.proxies import Proxy
 from schemas.records import Digest
+from schemas.sizes import parse_size
 
 
 def _seconds(value: object) -> object:
     return timedelta(seconds=float(value)) if isinstance(value, str) else value
 
 
+def _bytes(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+Rate = Annotated[int, BeforeValidator(_bytes), Field(ge=1024)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0))]
 
 
@@ -57,6 +63,12 @@ class Settings(BaseSettings):
     )
     secrets_dir: Path | None = Field(
         None, description="directory of the secrets that request headers may name"
+    )
+    max_rate: Rate | None = Field(
+        None, description="bytes a second of a worker process, both ways, as 20M"
+    )
+    max_transfer_rate: Rate | None = Field(
+        None, description="bytes a second of one transfer, as 2M or 512KiB"
     )
 
     lease: Seconds = Field(

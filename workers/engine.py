@@ -59,6 +59,8 @@ class Engine:
             connect_timeout=settings.connect_timeout.total_seconds(),
             first_byte_timeout=settings.first_byte_timeout.total_seconds(),
             low_speed_time=settings.stall_timeout.total_seconds(),
+            transfer_rate=settings.max_transfer_rate,
+            rate=settings.max_rate,
         )
         closed = await to_thread.run_sync(redis_endpoints, self._connection.url)
         self._grants = Grants(

@@ -92,6 +92,16 @@ class TransportLimits:
     """Exchanges with one origin at a time; more of them wait their turn."""
     connections: int = 256
     """Exchanges at a time."""
+    transfer_rate: int | None = None
+    """Bytes a second of one exchange, each way."""
+    rate: int | None = None
+    """Bytes a second of all exchanges, both ways together."""
+
+    @property
+    def stall_time(self) -> float:
+        """``low_speed_time``, but longer than a limited transfer rests (a second)."""
+        limited = self.transfer_rate is not None
+        return max(self.low_speed_time, 3.0) if limited else self.low_speed_time
 
     @property
     def interval(self) -> float:

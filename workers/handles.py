@@ -60,6 +60,8 @@ class Easy:
             (pycurl.BUFFERSIZE, 1024 * 1024),
             (pycurl.CONNECTTIMEOUT_MS, round(limits.connect_timeout * 1000)),
             (pycurl.OPENSOCKETFUNCTION, self._guard.open_socket),
+            (pycurl.MAX_RECV_SPEED_LARGE, limits.transfer_rate or 0),
+            (pycurl.MAX_SEND_SPEED_LARGE, limits.transfer_rate or 0),
             *_proxy_options(proxy, ca_bundle),
         ):
             curl.setopt(option, value)

@@ -11,11 +11,14 @@ from collections.abc import Callable
 
 from workers.exchange import Fault, Outgoing, Sink, TransferError, TransportLimits
 from workers.heads import Received, read_head
+from workers.throttle import Throttle
 
 STOP = 0
 """A count that is not the size of what was offered: libcurl ends the transfer."""
 STOP_READING = 0x10000000
 """CURL_READFUNC_ABORT."""
+PAUSE = 0x10000001
+"""CURL_WRITEFUNC_PAUSE and CURL_READFUNC_PAUSE: offer or ask again when resumed."""
 GO_ON = 0
 """CURL_PREREQFUNC_OK."""
 _END_OF_HEAD = (b"\r\n", b"\n")
@@ -34,12 +37,15 @@ class Reception:
         "_lines",
         "_mark",
         "_outgoing",
+        "_paused",
         "_sink",
+        "_throttle",
         "_uploaded",
         "_wanted",
         "answer",
         "error",
         "received",
+        "resume",
         "sent",
     )
 
@@ -51,17 +57,22 @@ class Reception:
         *,
         clock: Callable[[], float],
         uploaded: Callable[[int], None] | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         self.answer: Received | None = None
         self.error: BaseException | None = None
         """What ends the exchange, whatever libcurl calls it."""
         self.sent = 0
         self.received = 0
+        self.resume: Callable[[], None]
+        """Go on after a pause; set by whoever carries the transfer."""
         self._outgoing = outgoing
         self._sink = sink
         self._limits = limits
         self._clock = clock
         self._uploaded = uploaded
+        self._throttle = throttle
+        self._paused = False
         self._wanted = True
         self._lines: list[bytes] = []
         self._head_size = 0
@@ -92,6 +103,8 @@ class Reception:
 
     def body(self, chunk: bytes) -> int | None:
         """Take bytes of the body."""
+        if self._throttle is not None and not self._admitted(len(chunk)):
+            return PAUSE
         self.received += len(chunk)
         if not self._wanted:
             return None if self.received <= _SMALL_BODY else STOP
@@ -104,11 +117,15 @@ class Reception:
 
     def upload(self, size: int) -> bytes | int:
         """Give the next bytes of the request's body."""
+        if self._throttle is not None and not self._admitted(0):
+            return PAUSE
         body = self._outgoing.body
         try:
             chunk = b"" if body is None else body.read(size)
             length = 0 if body is None else body.length
             self.sent += len(chunk)
+            if self._throttle is not None:
+                self._throttle.took(len(chunk))
             # Without these bytes the origin would wait for ever for the rest.
             if not chunk and self.sent < length:
                 raise ValueError(f"a body of {length} bytes gave {self.sent}")
@@ -124,6 +141,10 @@ class Reception:
         if now < self._deadline:
             return False
         limits = self._limits
+        if self._paused:
+            # It is we who let it wait.
+            self._deadline = now + limits.stall_time
+            return False
         if not self._wanted:
             return True
         if self.answer is None:
@@ -134,11 +155,11 @@ class Reception:
             seconds = limits.first_byte_timeout
             detail = f"no whole response head within {seconds:g} s"
         else:
-            if self.received - self._mark >= limits.low_speed_time:
+            if self.received - self._mark >= limits.stall_time:
                 self._mark = self.received
-                self._deadline = now + limits.low_speed_time
+                self._deadline = now + limits.stall_time
                 return False
-            detail = f"less than 1 byte/s for {limits.low_speed_time:g} s"
+            detail = f"less than 1 byte/s for {limits.stall_time:g} s"
         self._stop(TransferError(Fault.NETWORK, detail))
         return True
 
@@ -161,6 +182,19 @@ class Reception:
         """Let go of the sink, which libcurl's kept handle would hold on to."""
         del self._sink, self._outgoing, self._uploaded
 
+    def end(self) -> None:
+        """Wait for no turn any more."""
+        if self._throttle is not None:
+            self._throttle.forget(self)
+            del self.resume
+
+    def _admitted(self, count: int) -> bool:
+        assert self._throttle is not None
+        self._paused = not self._throttle.admits(self)
+        if not self._paused:
+            self._throttle.took(count)
+        return not self._paused
+
     def _head_complete(self) -> int | None:
         if self.answer is not None:
             return None
@@ -176,7 +210,7 @@ class Reception:
         self._mark = 0
         self._wanted = self._sink.head(answer.head)
         if self._wanted:
-            self._deadline = self._clock() + self._limits.low_speed_time
+            self._deadline = self._clock() + self._limits.stall_time
         elif answer.length is None or answer.length > _SMALL_BODY:
             return STOP
         return None

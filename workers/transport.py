@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Self
 
 import certifi
@@ -30,6 +31,7 @@ from workers.reactor import Reactor
 from workers.reception import Reception
 from workers.slots import Slots
 from workers.targets import Targets
+from workers.throttle import Throttle
 from workers.turns import Turn
 
 __all__ = [
@@ -131,7 +133,12 @@ class Transport:
             raise TransferError(Fault.STOPPED, "the transport is closed")
         multi = self._multi = self._multi or _Multi(self._limits)
         reception = Reception(
-            outgoing, sink, self._limits, clock=multi.clock, uploaded=uploaded
+            outgoing,
+            sink,
+            self._limits,
+            clock=multi.clock,
+            uploaded=uploaded,
+            throttle=multi.throttle,
         )
         address = await self._address(outgoing.url) if self._proxy else None
         easy = self._idle.pop() if self._idle else self._new_easy()
@@ -178,6 +185,10 @@ class _Multi:
         self._active: dict[pycurl.Curl, tuple[Easy, _Done]] = {}
         self._interval = limits.interval
         self._watchdog: asyncio.TimerHandle | None = None
+        self.throttle: Throttle | None = None
+        if limits.rate is not None:
+            later = self._loop.call_later
+            self.throttle = Throttle(limits.rate, clock=self.clock, later=later)
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, limits.connections)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -188,6 +199,8 @@ class _Multi:
         done: _Done = self._loop.create_future()
         self._multi.add_handle(easy.curl)
         self._active[easy.curl] = easy, done
+        if self.throttle is not None:
+            easy.reception.resume = partial(self._resume, easy)
         if self._watchdog is None:
             self._look_later()
         try:
@@ -202,6 +215,8 @@ class _Multi:
         for curl in list(self._active):
             self._end(curl, TransferError(Fault.STOPPED, "the transport was closed"))
         self._reactor.close()
+        if self.throttle is not None:
+            self.throttle.close()
         # It waits for names that are being looked up, though nobody wants them now.
         await asyncio.to_thread(self._multi.close)
 
@@ -221,6 +236,13 @@ class _Multi:
         for curl, code, message in failed:
             easy = self._active[curl][0]
             self._end(curl, easy.result(easy.fault(code, message)))
+
+    def _resume(self, easy: Easy) -> None:
+        try:
+            easy.curl.pause(pycurl.PAUSE_CONT)
+        except pycurl.error as error:
+            # What was held back is handed over at once, and the sink may have enough.
+            self._end(easy.curl, easy.result(easy.fault(*error.args)))
 
     def _look(self) -> None:
         """End the transfers that make no progress."""
@@ -243,6 +265,7 @@ class _Multi:
         if found is None:
             return
         self._multi.remove_handle(curl)
+        found[0].reception.end()
         if not found[1].done():
             found[1].set_result(error)
 

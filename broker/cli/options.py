@@ -10,7 +10,8 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from broker.cli.quantities import parse_duration, parse_size
+from broker.cli.quantities import parse_duration
+from schemas.sizes import parse_size
 
 T = TypeVar("T")
 

@@ -6,8 +6,6 @@ import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.ASCII | re.IGNORECASE)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?", re.ASCII | re.IGNORECASE)
 _UNITS = {
     "ms": timedelta(milliseconds=1),
@@ -16,20 +14,6 @@ _UNITS = {
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
 }
-
-
-def parse_size(text: str) -> int:
-    """Read bytes: ``1500``, ``10MB`` (10,000,000), ``60MiB`` (62,914,560), ``1.5G``.
-
-    Raises:
-        ValueError: it is no size; the message shows it.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is no size: write bytes, or as 10MB or 60MiB")
-    number, prefix, binary = match.groups()
-    factor: int = (1024 if binary else 1000) ** _POWERS[prefix.lower()]
-    return round(float(number) * factor) if "." in number else int(number) * factor
 
 
 def parse_duration(text: str) -> timedelta:

@@ -10,8 +10,9 @@ import typer
 from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, RedisURL, parsed
 from broker.cli.output import put, put_json
-from broker.cli.quantities import parse_size, shown_size
+from broker.cli.quantities import shown_size
 from broker.cli.running import in_scope
+from schemas.sizes import parse_size
 
 if TYPE_CHECKING:
     from broker.manager import BackgroundFetchManager

@@ -149,7 +149,7 @@ async def test_a_body_that_ends_without_close_notify_is_cut_short(
 
 
 NGINX = """
-pid {here}/pid; error_log {here}/log; worker_processes 1;
+pid {here}/pid; error_log {here}/log; master_process off;
 events {{ worker_connections 64; }}
 http {{
   access_log off; client_body_temp_path {here}/1; proxy_temp_path {here}/2;
@@ -157,6 +157,7 @@ http {{
   server {{
     listen 127.0.0.1:{port} ssl http2;
     ssl_certificate {here}/cert.pem; ssl_certificate_key {here}/key.pem;
+    location /big {{ root {here}; }}
     location ~ "^/([0-9]+)$" {{ return 200 "file $1"; }}
     location / {{ return 404; }}
   }}
@@ -195,3 +196,16 @@ async def test_http_2_is_spoken_where_it_is_offered(nginx: str, bundle: str) -> 
     assert got[7].heads[0].get_all("content-length") == ["6"]
     assert ("content-length", "6") in got[7].heads[0].headers
     assert missing.heads[0].status == 404
+
+
+async def test_transfers_of_one_http_2_connection_share_a_limited_rate(
+    nginx: str, bundle: str, tmp_path: Path
+) -> None:
+    """A stream that waits for its turn holds up no other."""
+    (tmp_path / "big").write_bytes(bytes(range(256)) * 1024)
+    limits = TransportLimits(rate=2_000_000, low_speed_time=0.1)
+
+    async with Transport(limits, LOOPBACK, ca_bundle=bundle) as transport:
+        got = await asyncio.gather(*(get(transport, f"{nginx}big") for _ in range(8)))
+
+    assert {bytes(taken.body) for taken in got} == {bytes(range(256)) * 1024}

@@ -18,11 +18,11 @@ from broker.cli.quantities import (
     iso,
     parse_duration,
     parse_moment,
-    parse_size,
     shown_duration,
     shown_size,
 )
 from schemas.errors import BackgroundFetchError, StorageError
+from schemas.sizes import parse_size
 
 
 @pytest.mark.parametrize(

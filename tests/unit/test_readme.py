@@ -33,6 +33,8 @@ def test_the_python_in_the_readme_compiles() -> None:
         ("BGFETCH_TRANSFERS", "0"),
         ("BGFETCH_ALLOW_NETWORKS", "300.0.0.0/8"),
         ("BGFETCH_DURABILITY", "maybe"),
+        ("BGFETCH_MAX_RATE", "fast"),
+        ("BGFETCH_MAX_TRANSFER_RATE", "1"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named_with_its_value(
@@ -42,6 +44,16 @@ def test_a_setting_that_cannot_be_used_is_named_with_its_value(
 
     with pytest.raises(ConfigError, match=f"{name}.*'{value}'"):
         Settings.load()
+
+
+def test_rates_are_written_as_people_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BGFETCH_MAX_RATE", "20M")
+    monkeypatch.setenv("BGFETCH_MAX_TRANSFER_RATE", "512KiB")
+
+    settings = Settings.load()
+
+    assert settings.max_rate == 20_000_000
+    assert settings.max_transfer_rate == 524_288
 
 
 def test_durations_are_seconds_in_the_environment(
