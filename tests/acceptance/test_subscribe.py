@@ -11,6 +11,7 @@ import pytest
 
 from broker.embedded import EmbeddedServer
 from tests.acceptance.machine import DEADLINE, Machine, Running
+from workers.cli.reload import stamps
 
 HANGS = """
 import asyncio, threading, time
@@ -140,3 +141,71 @@ def test_a_kill_leaves_undone_what_was_under_way_and_nothing_else(
         subscriber.says("event_acked")
         subscriber.process.terminate()
         assert subscriber.ends() == 0
+
+
+RELOADED = """
+from helper import WORD
+from workers import ServiceWorker
+
+sw = ServiceWorker("podcasts")
+
+
+@sw.on("backgroundfetchclick")
+async def clicked(event):
+    print("says", WORD, flush=True)
+"""
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_change_of_the_code_is_taken_up_and_an_error_waits_for_the_next(
+    processes: str, machine: Machine, server: EmbeddedServer
+) -> None:
+    app = machine.home / "app"
+    app.mkdir()
+    (app / "podcasts.py").write_text(RELOADED)
+    helper = app / "helper.py"
+    helper.write_text("WORD = 'one'\n")
+    machine.run("fetch", "https://cdn.example/a", "--id", "ep-5")
+
+    def click() -> None:
+        machine.run("click", "ep-5", "--wait-window", "0")
+
+    with machine.running(
+        *("subscribe", "podcasts:sw", "--app-dir", "app", "--reload"),
+        *("--processes", processes),
+    ) as subscriber:
+        subscriber.says("subscribed")
+        click()
+        subscriber.says("says one")
+        helper.write_text("WORD = 'the second'\n")
+        subscriber.says(r"changed: helper\.py")
+        subscriber.says("subscribed")
+        click()
+        subscriber.says("says the second")
+        (app / "new.py").write_text("")
+        helper.write_text("WORD = \n")
+        subscriber.says("SyntaxError.*helper.py")
+        subscriber.says("starts again when a file")
+        helper.write_text("from new import WORD\n")
+        (app / "new.py").write_text("WORD = 'three'\n")
+        subscriber.says("subscribed")
+        click()
+        subscriber.says("says three")
+        subscriber.process.terminate()
+        code = subscriber.ends()
+
+    assert code == 0
+    assert "Traceback" not in subscriber.text
+    assert machine.all_end()
+
+
+def test_what_others_installed_is_not_watched(machine: Machine) -> None:
+    home = machine.home
+    for place in (".git", "venv/lib", "node_modules/x", "pkg/__pycache__", "pkg/sub"):
+        (home / place).mkdir(parents=True)
+        (home / place / "module.py").touch()
+    (home / "venv" / "pyvenv.cfg").touch()
+    (home / "app.py").touch()
+    (home / "notes.txt").touch()
+
+    assert set(stamps(home)) == {"app.py", "pkg/sub/module.py"}

@@ -61,6 +61,12 @@ class _Options:
     ids: str | None
     start: str | None
 
+    def told(self) -> list[str]:
+        """The same as arguments."""
+        told = [f"--type={name}" for name in self.types]
+        told += [f"--id={self.ids}"] if self.ids is not None else []
+        return told + ([f"--start={self.start}"] if self.start is not None else [])
+
     def apply(self, service_worker: ServiceWorker) -> None:
         """Change the service worker as told.
 
@@ -93,6 +99,14 @@ def subscribe(
         ),
     ],
     processes: Processes = 1,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            help="for development: start anew when a Python file below the "
+            "application's directory changes",
+        ),
+    ] = False,
     grace: Grace = None,
     app_dir: AppDir = None,
     type: Types = None,
@@ -117,19 +131,22 @@ def subscribe(
     for events from then on. Options win over the service worker's own.
     """
     settings = configured(scope, redis_url=redis_url, store=store, grace=grace)
-    if processes == 1:
-        options = _Options(tuple(type or ()), id, start)
+    options = _Options(tuple(type or ()), id, start)
+    if processes == 1 and not reload:
         return _subscribe(
             target, app_dir, scope, options, settings, log_format, log_level
         )
+    directory = (app_dir or Path()).absolute()
     command = [*session_of(context).program, "subscribe", target]
     command += ["--log-format", log_format, "--log-level", log_level]
-    command += ["--app-dir", str(app_dir.absolute())] if app_dir else []
+    command += ["--app-dir", str(directory), *options.told()]
     command += ["--scope", scope] if scope else []
-    command += [f"--type={name}" for name in type or ()]
-    command += [f"--id={id}"] if id is not None else []
-    command += [f"--start={start}"] if start is not None else []
-    return run_children("subscriber", command, settings, processes)
+    if not reload:
+        return run_children("subscriber", command, settings, processes)
+    from workers.cli.reload import run_reloading
+
+    command += ["--processes", str(processes)]
+    return run_reloading("subscriber", command, settings, directory)
 
 
 def _subscribe(
