@@ -127,8 +127,11 @@ class Agenda:
             await settle_departed(self._connection, self._settings, scope, name)
 
     async def parts(self, keys: FetchKeys) -> dict[str, set[str]]:
-        """Return the part files of a fetch's records, by store."""
+        """Return the files of a fetch's records by store, request bodies included."""
         found: dict[str, set[str]] = {}
+        for value in await self._connection.ask("HVALS", keys.bodies):
+            store, _, name = value.decode().partition("/")
+            found.setdefault(store, set()).add(name)
         cursor = None
         while cursor != 0:
             cursor, rows = await self._connection.ask(

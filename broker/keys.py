@@ -157,6 +157,11 @@ class FetchKeys:
         return self.fetch + ":requests"
 
     @property
+    def bodies(self) -> str:
+        """HASH index -> ``<store>/<blob>`` of a stored request body (R16)."""
+        return self.fetch + ":bodies"
+
+    @property
     def states(self) -> str:
         """HASH index -> ``<lane>:<nonce> <stored> <uploaded> <result>`` (R14, R18)."""
         return self.fetch + ":states"
@@ -222,6 +227,7 @@ class FetchKeys:
             self.fetch,
             self.staged,
             self.requests,
+            self.bodies,
             self.states,
             self.records,
             self.pool,

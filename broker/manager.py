@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from broker.bodies import Deposit, named_bodies, travels
 from broker.connection import Connection
 from broker.context import context
 from broker.keys import SCOPES, FetchKeys, ScopeKeys
@@ -20,6 +21,7 @@ from broker.records import RecordReader
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings, milliseconds
 from broker.watcher import Watcher
+from schemas.bodies import BodyStream
 from schemas.errors import DuplicateFetch, Failure, InvalidState, RejectedFetch
 from schemas.fetches import FetchState, Priority
 from schemas.names import check_id, check_scope, new_uid
@@ -122,20 +124,23 @@ class BackgroundFetchManager:
         It is registered whole or not at all, the wish for work included (guarantee 1).
         ``download_total`` is in bytes; exceeding it fails the fetch; 0 means unknown.
         Records stay readable for ``hold`` after the result, however fast subscribers
-        are.
+        are. Bodies are read to their end and stored before it returns (BF-FETCH-14).
 
         Raises:
-            RejectedFetch: ``requests`` is empty, or an argument has the wrong form.
+            RejectedFetch: ``requests`` is empty, an argument has the wrong form, or a
+                body cannot be read.
             InvalidURL: a URL cannot be parsed or may not be fetched; the policy of the
                 scope has a say in that.
             DuplicateFetch: an active fetch of this scope has this ``id``.
-            QuotaExceeded: Redis has no room for the registration.
+            QuotaExceeded: Redis has no room for the registration, or the blob store
+                for a body.
+            StorageError: the blob store refuses a body for another reason.
             Unreachable: Redis does not answer. The fetch may have been registered.
         """
         check_id(id)
         options = FetchOptions.checked(title, icons, download_total, hold)
         wanted = _check_priority(priority)
-        messages, urls, upload_total = self._checked(requests)
+        checked, urls = self._checked(requests)
         keys = self._keys.fetch(new_uid())
         fields: dict[str, str | int] = {
             "id": id,
@@ -144,52 +149,76 @@ class BackgroundFetchManager:
             "title": options.title,
             "icons": json.dumps([icon.model_dump() for icon in options.icons]),
             "downloadTotal": options.download_total,
-            "uploadTotal": upload_total,
             "baseUrl": self._base_url,
             "hold": milliseconds(options.hold),
             "priority": wanted,
         }
         await self.watching()
-        policy = await self._stage(keys, messages)
-        try:
-            policy.check(urls, options.download_total)
-        except RejectedFetch:
-            await self.connection.ask("UNLINK", keys.staged)
-            raise
-        fields |= {POLICY: policy.text, "maxBytes": policy.max_bytes}
-        state, jobs = await self._register(keys, fields, len(messages))
+        async with Deposit(self.reader) as deposit:
+            if any(not travels(request) for request in checked):
+                # Nobody waits for gigabytes only to hear this.
+                await self._foresee(id, urls, options.download_total)
+                await deposit.store(checked)
+            fields["uploadTotal"] = sum(request.upload_total for request in checked)
+            policy = await self._stage(keys, checked)
+            try:
+                policy.check(urls, options.download_total)
+            except RejectedFetch:
+                await self.connection.ask("UNLINK", keys.staged, keys.bodies)
+                raise
+            fields |= {POLICY: policy.text, "maxBytes": policy.max_bytes}
+            deposit.offered = True
+            state, jobs = await self._register(keys, fields, len(checked))
         await self._enqueue(state, jobs, wanted)
         return self.registration(state)
 
+    async def _foresee(self, id: str, urls: list[str], download_total: int) -> None:
+        """Raise what the registration would be refused with by now."""
+        if await self.connection.ask("HEXISTS", self._keys.active, id):
+            raise self._duplicate(id)
+        policy = await self.connection.ask("HGET", self._keys.scope_hash, POLICY)
+        ScopePolicy.read(policy).check(urls, download_total)
+
+    def _duplicate(self, id: str) -> DuplicateFetch:
+        return DuplicateFetch(
+            f"scope {self._scope!r} already has an active fetch {id!r}"
+        )
+
     def _checked(
         self, requests: str | Request | Iterable[str | Request]
-    ) -> tuple[list[bytes], list[str], int]:
-        """Check and encode every request before anything is stored (BF-FETCH-07).
+    ) -> tuple[list[Request], list[str]]:
+        """Check every request before anything is stored (BF-FETCH-07).
 
-        Returns the messages, a URL of each origin, and the bytes of all bodies.
+        Returns the requests, with absolute URLs, and a URL of each origin.
         """
         items = [requests] if isinstance(requests, str | Request) else requests
-        messages, upload_total = [], 0
+        checked: list[Request] = []
         origins: dict[str, str] = {}
         for item in items:
             request = Request.of(item).resolve(self._base_url)
             if (origin := origin_of(request.url)) not in origins:
                 check_address(request.url, self.settings.allow_networks)
                 origins[origin] = request.url
-            upload_total += len(request.content)
-            messages.append(request.encode())
-        if not messages:
+            if isinstance(request.body, BodyStream):
+                request.body.check()
+            checked.append(request)
+        if not checked:
             raise RejectedFetch("at least one request must be given, got none")
-        return messages, list(origins.values()), upload_total
+        return checked, list(origins.values())
 
-    async def _stage(self, keys: FetchKeys, messages: Sequence[bytes]) -> ScopePolicy:
+    async def _stage(self, keys: FetchKeys, requests: Sequence[Request]) -> ScopePolicy:
         """Store the requests; return the scope's policy, read on the same way."""
         policy: bytes | None = None
         async with self.connection.redis.pipeline(transaction=False) as pipe:
-            for start in range(0, len(messages), STAGE_SIZE):
-                batch = messages[start : start + STAGE_SIZE]
-                pipe.hset(keys.staged, mapping=dict(enumerate(batch, start)))
+            for start in range(0, len(requests), STAGE_SIZE):
+                batch = list(enumerate(requests[start : start + STAGE_SIZE], start))
+                pipe.hset(
+                    keys.staged, mapping={at: each.encode() for at, each in batch}
+                )
                 pipe.pexpire(keys.staged, STAGE_TTL)
+                if bodies := named_bodies(batch):
+                    pipe.hset(keys.bodies, mapping=bodies)
+                    pipe.pexpire(keys.bodies, STAGE_TTL)
                 pipe.hget(self._keys.scope_hash, POLICY)
                 async with self.connection.answering():
                     *_, policy = await pipe.execute()
@@ -211,6 +240,8 @@ class BackgroundFetchManager:
                 keys.staged,
                 keys.requests,
                 SCOPES,
+                keys.bodies,
+                *place_keys,
                 *place_keys,
             ],
             [
@@ -222,9 +253,7 @@ class BackgroundFetchManager:
             ],
         )
         if reply[0] == b"duplicate":
-            raise DuplicateFetch(
-                f"scope {self._scope!r} already has an active fetch {fields['id']!r}"
-            )
+            raise self._duplicate(str(fields["id"]))
         if reply[0] != b"ok":
             raise Failure(
                 f"the staged requests of {fields['id']!r} were lost: try again"

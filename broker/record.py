@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Generator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from typing_extensions import override
 
+from broker.bodies import StoredStream
 from broker.keys import FetchKeys
 from broker.records import RecordLook, RecordReader
 from broker.response import Response, unexposed
+from schemas.bodies import BodyStream, StoredBody
 from schemas.fetches import FetchState, Progress
 from schemas.integrity import parse_integrity
 from schemas.records import RecordResult
@@ -47,8 +50,16 @@ class BackgroundFetchRecord:
 
     @property
     def request(self) -> Request:
-        """The request as it was registered."""
-        return self._request
+        """The request as it was registered, its body included (BF-OBJ-01).
+
+        A large body is an asynchronous iterable of bytes, from the store, while the
+        records are available. Each access gives a new one, which ``fetch()`` takes too.
+        """
+        body = self._request.body
+        if not isinstance(body, StoredBody):
+            return self._request
+        stored = StoredStream(self._reader, self._keys, self._index, body)
+        return replace(self._request, body=BodyStream(stored))
 
     @property
     def response_ready(self) -> Awaitable[Response]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urldefrag, urlsplit
 
+from anyio import to_thread
+
 from broker.codings import DecodingLimits
 from broker.connection import Connection
 from broker.keys import FetchKeys
 from broker.settings import Settings, milliseconds
 from broker.store import BlobStore
-from broker.stores import open_store
+from broker.stores import introduce, open_store
 from schemas.errors import InvalidState
 from schemas.fetches import FetchState, Result
 from schemas.records import RecordResult, RecordState, ResponseHead
@@ -53,6 +55,7 @@ class RecordReader:
         self._connection = connection
         self._settings = settings
         self._opened: BlobStore | None = None
+        self._introduced = False
 
     @property
     def store(self) -> BlobStore:
@@ -64,6 +67,19 @@ class RecordReader:
         if self._opened is None:
             self._opened = open_store(self._settings)
         return self._opened
+
+    async def writable_store(self) -> BlobStore:
+        """Return the blob store, which Redis has heard of, to put bytes into (R16).
+
+        Raises:
+            Unreachable: Redis does not answer.
+            StorageError: the store cannot be opened.
+        """
+        store = await to_thread.run_sync(lambda: self.store)
+        if not self._introduced:
+            await introduce(self._connection, store)
+            self._introduced = True
+        return store
 
     @property
     def decoding(self) -> DecodingLimits:

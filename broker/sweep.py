@@ -8,7 +8,6 @@ with one store cannot know of each other's records.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +16,7 @@ from itertools import islice
 from anyio import to_thread
 
 from broker.connection import Connection
-from broker.keys import IDENTITY, STORES, FetchKeys, orphans, sweeping
+from broker.keys import IDENTITY, FetchKeys, orphans, sweeping
 from broker.settings import milliseconds
 from broker.store import BlobStore
 from schemas.errors import StorageError, Unreachable
@@ -43,19 +42,6 @@ class Swept:
     """Orphans that are gone, or would be without ``dry_run``."""
     waiting: tuple[str, ...]
     """Orphans that another sweep has to see first."""
-
-
-async def introduce(connection: Connection, store: BlobStore) -> None:
-    """Make a store and a Redis known to each other (R4, R16).
-
-    Raises:
-        Unreachable: Redis does not answer.
-        StorageError: the store cannot be written to.
-    """
-    await connection.ask("HSET", STORES, store.id, store.place)
-    await connection.ask("SETNX", IDENTITY, secrets.token_hex(16))
-    tenant: bytes = await connection.ask("GET", IDENTITY)
-    await to_thread.run_sync(store.enrol, tenant.decode())
 
 
 class Sweep:

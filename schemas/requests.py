@@ -10,6 +10,7 @@ from typing import Literal, Self
 from typing_extensions import override
 
 from schemas import codec
+from schemas.bodies import Body, BodyStream, StoredBody, check_body
 from schemas.errors import InvalidMessage, InvalidRequest
 from schemas.fetches import Priority
 from schemas.secrets import check_references, shown_headers
@@ -20,8 +21,6 @@ Credentials = Literal["omit", "same-origin", "include"]
 Redirect = Literal["follow", "error", "manual"]
 Headers = Mapping[str, str] | Iterable[tuple[str, str]]
 
-MAX_BODY_BYTES = 1024 * 1024
-"""A request body travels inside the request's own message."""
 MAX_HEADERS = 200
 MAX_HEADER_BYTES = 32 * 1024
 
@@ -70,7 +69,10 @@ class Request:
     """One thing to fetch; the members of the Fetch standard's ``Request``.
 
     The URL may be relative until ``fetch()`` resolves it against the scope's base.
-    ``body`` is bytes or text (sent as UTF-8), at most 1 MiB.
+    ``body`` is bytes, text (sent as UTF-8), a path, a binary file, or an iterable of
+    bytes, asynchronous ones included. ``fetch()`` reads it to its end, in bounded
+    memory, and stores it (BF-FETCH-14). Files and iterables are used up by that; bytes
+    stay bytes in ``body``, everything else becomes a ``BodyStream``.
 
     ``integrity`` is Subresource Integrity metadata such as ``sha256-…``: of the
     strongest algorithm in it (sha256, sha384, sha512), any digest may be that of the
@@ -89,7 +91,7 @@ class Request:
     url: str
     method: str = field(default="GET", kw_only=True)
     headers: Headers | None = field(default=None, kw_only=True)
-    body: bytes | str | None = field(default=None, kw_only=True)
+    body: Body | None = field(default=None, kw_only=True)
     mode: Mode = field(default="cors", kw_only=True)
     credentials: Credentials = field(default="same-origin", kw_only=True)
     redirect: Redirect = field(default="follow", kw_only=True)
@@ -105,7 +107,7 @@ class Request:
         store(self, "method", _check_method(self.method))
         headers = _check_headers(self.headers)
         if self.body is not None:
-            body, implied = _check_body(self.body, self.method)
+            body, implied = check_body(self.body, self.method)
             if implied and not any(
                 name.lower() == "content-type" for name, _ in headers
             ):
@@ -139,8 +141,14 @@ class Request:
 
     @property
     def content(self) -> bytes:
-        """The body as it is sent; empty without one."""
+        """The body that travels with the request; empty without one."""
         return self.body if isinstance(self.body, bytes) else b""
+
+    @property
+    def upload_total(self) -> int:
+        """Bytes of the body, once they are known (BF-FETCH-18)."""
+        body = self.body
+        return body.length if isinstance(body, StoredBody) else len(self.content)
 
     def resolve(self, base: str | None) -> Request:
         """Return this request with an absolute, checked URL (BF-FETCH-08).
@@ -155,12 +163,20 @@ class Request:
         return self if url == self.url else replace(self, url=url)
 
     def encode(self) -> bytes:
-        """Pack this request; members at their defaults are left out."""
+        """Pack this request; members at their defaults are left out.
+
+        Raises:
+            InvalidRequest: its body is not stored yet.
+        """
         plain: dict[str, object] = {"url": self.url}
         for name, wire, default in _WIRE:
             value = getattr(self, name)
             if value != default:
                 plain[wire] = str(value) if name == "priority" else value
+        if isinstance(self.body, StoredBody):
+            plain["body"] = self.body.model_dump()
+        elif isinstance(self.body, BodyStream):
+            raise InvalidRequest(f"the body of {self.url!r} is not stored yet")
         return codec.encode(plain)
 
     @classmethod
@@ -175,6 +191,9 @@ class Request:
         headers = members.get("headers", ())
         try:
             members["headers"] = tuple((name, value) for name, value in headers)  # type: ignore[attr-defined]
+            # Not a field of its own: who does not know it must not send without it.
+            if isinstance(body := members.get("body"), dict):
+                members["body"] = StoredBody.from_plain(body)
             return cls(plain["url"], **members)  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidMessage(f"no request: {error}") from error
@@ -234,22 +253,6 @@ def _check_header(name: str, value: str) -> tuple[str, str]:
         raise InvalidRequest(f"the value of header {name!r} cannot be sent: {shown!r}")
     check_references(name, value)
     return name, value
-
-
-def _check_body(body: bytes | str, method: str) -> tuple[bytes, str]:
-    if method in ("GET", "HEAD"):
-        raise InvalidRequest(f"a {method} request has no body")
-    if isinstance(body, str):
-        content, implied = body.encode("utf-8", "replace"), "text/plain;charset=UTF-8"
-    elif isinstance(body, bytes | bytearray | memoryview):
-        content, implied = bytes(body), ""
-    else:
-        raise InvalidRequest(f"a body is bytes or text, got {type(body).__name__}")
-    if len(content) > MAX_BODY_BYTES:
-        raise InvalidRequest(
-            f"a request body has at most {MAX_BODY_BYTES} bytes, got {len(content)}"
-        )
-    return content, implied
 
 
 def _no_choice(name: str, value: str, choices: tuple[str, ...]) -> InvalidRequest:

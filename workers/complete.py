@@ -9,8 +9,10 @@ settled, or given back to the pool.
 from __future__ import annotations
 
 import random
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+
+import structlog
 
 from broker.codings import decoder_of
 from broker.settings import Settings
@@ -22,20 +24,24 @@ from schemas.records import RecordResult, ResponseHead
 from schemas.secrets import referring
 from schemas.urls import origin_of
 from workers import ranges
-from workers.exchange import Fault, Outgoing, TransferError
+from workers.exchange import Body, Fault, Outgoing, TransferError
 from workers.redirects import STATUSES, RedirectRefused, next_hop
-from workers.retry import Retry, RetryPolicy, Settle, decide, may_repeat, retry_after
+from workers.retry import Retry, RetryPolicy, Settle, decide, retry_after
 from workers.secrets import Secrets
 from workers.slots import Slots
 from workers.transport import Transport
 from workers.turns import OriginBusy, Turn
+from workers.uploads import Elsewhere, opened
 from workers.verification import by_origin, demands
 from workers.work import Work
+
+log = structlog.get_logger()
 
 OVERLOADED = (429, 503)
 """Statuses with which an origin says that it is asked too much."""
 MAX_EMPTY_ANSWERS = 5
 """Answers in a row without a new byte before the record fails (BF-REC-27)."""
+_UNKNOWN = "an earlier attempt was interrupted, and may have reached the origin"
 
 
 class Exchanges:
@@ -75,16 +81,19 @@ class Completion:
         elapsed: timedelta,
         policy: ScopePolicy,
         turn: Turn,
+        declare: Callable[[Work], Awaitable[None]],
     ) -> None:
         """``elapsed`` is the age of the fetch, which has a deadline.
 
-        ``turn`` is one with the origin of the request.
+        ``turn`` is one with the origin of the request; ``declare`` returns once Redis
+        knows that the attempt of a work begins.
         """
         self._work = work
         self._turn: Turn | None = turn
         self._exchanges = exchanges
         self._elapsed = elapsed
         self._policy = policy
+        self._declare = declare
         names = {name.lower() for name, _ in work.request.header_list}
         # A range of the caller's own is the resource, and not resumable (BF-RANGE-18).
         self._user_range = "range" in names
@@ -105,7 +114,7 @@ class Completion:
             work.storage_failed(error)
         except OriginBusy as busy:
             # The first exchange had its turn, and may have been all that is allowed.
-            if may_repeat(work.request.method, work.request.header_list):
+            if work.repeatable:
                 postpone(work, busy, self._elapsed, self._exchanges.deadline)
             else:
                 work.fail(f"{Fault.OFFLINE}: {busy.detail}")
@@ -115,11 +124,17 @@ class Completion:
         work = self._work
         if work.length and not self._can_resume():
             work.begin_again("the origin gave no proof of its version")
+        if work.attempts and not work.repeatable:
+            work.fail(f"{work.request.method} is sent once: {work.detail or _UNKNOWN}")
+            return
         offset, self._whole = work.length, False
-        work.attempts += 1
         answer = _Answer(self, offset)
         try:
-            await self._follow(self._outgoing(offset), answer)
+            with opened(work.request, self._exchanges.store) as body:
+                await self._begin_attempt()
+                await self._follow(self._outgoing(offset, body), answer)
+        except Elsewhere as error:
+            self._wait_for_store(str(error))
         except RedirectRefused as error:
             work.fail(str(error))
         except TransferError as error:
@@ -131,19 +146,33 @@ class Completion:
         if self._whole:
             await self._finish(answer.stored)
 
+    async def _begin_attempt(self) -> None:
+        """Count an attempt; one of which there is no second first becomes known."""
+        self._work.attempts += 1
+        if not self._work.repeatable:
+            await self._declare(self._work)
+
+    def _wait_for_store(self, detail: str) -> None:
+        """Leave the record to a worker that has its body, until the deadline (R4)."""
+        delay = self._exchanges.policy.cap
+        if self._elapsed + delay >= self._exchanges.deadline:
+            self._work.fail(detail)
+        else:
+            log.warning("body_elsewhere", url=self._work.request.url, detail=detail)
+            self._work.give_back(delay, detail)
+
     def _can_resume(self) -> bool:
         work = self._work
         return work.validators is not None and ranges.resumable(
             work.request.method, work.validators, work.request.header_list
         )
 
-    def _outgoing(self, offset: int) -> Outgoing:
+    def _outgoing(self, offset: int, body: Body | None) -> Outgoing:
         request, validators = self._work.request, self._work.validators
         filled = self._exchanges.secrets.headers(request)
         headers = [*filled, ("Accept-Encoding", "identity")]
         if offset and validators is not None:
             headers += ranges.range_headers(offset, validators)
-        body = _Upload(request.content) if request.body is not None else None
         return Outgoing(request.method, request.url, tuple(headers), body)
 
     async def _follow(self, outgoing: Outgoing, answer: _Answer) -> None:
@@ -166,9 +195,9 @@ class Completion:
             )
             if hop is None:
                 return
-            # The last hop read its body: the next reads one of its own.
-            body = _Upload(request.content) if hop.body is not None else None
-            outgoing, hops = replace(hop, body=body), hops + 1
+            if hop.body is not None:
+                hop.body.rewind()
+            outgoing, hops = hop, hops + 1
             answer.hop()
 
     def _uploaded(self, count: int) -> None:
@@ -355,15 +384,3 @@ class _Answer:
 
     def write(self, chunk: bytes) -> bool:
         return self._work.write(chunk)
-
-
-class _Upload:
-    def __init__(self, content: bytes) -> None:
-        self.length = len(content)
-        self._content = content
-        self._at = 0
-
-    def read(self, size: int) -> bytes:
-        chunk = self._content[self._at : self._at + size]
-        self._at += len(chunk)
-        return chunk

@@ -16,8 +16,8 @@ from broker.origins import Origins
 from broker.places import described
 from broker.queue import JobQueue
 from broker.settings import Settings
-from broker.stores import open_store
-from broker.sweep import Sweep, introduce
+from broker.stores import introduce, open_store
+from broker.sweep import Sweep
 from broker.tasks import cancel_all
 from schemas.errors import Failure
 from workers.complete import Exchanges

@@ -42,12 +42,18 @@ class TransferError(Exception):
 
 
 class Body(Protocol):
-    """The bytes of a request, read once from first to last."""
+    """The bytes of a request, read from first to last, and again where it is sent anew.
+
+    What it raises ends the exchange and is raised again by it.
+    """
 
     length: int
 
     def read(self, size: int) -> bytes:
         """Return the next bytes, at most ``size``; none of them are left at the end."""
+
+    def rewind(self) -> None:
+        """Begin again with the first byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,11 @@ class TransportLimits:
         """``low_speed_time``, but longer than a limited transfer rests (a second)."""
         limited = self.transfer_rate is not None
         return max(self.low_speed_time, 3.0) if limited else self.low_speed_time
+
+    @property
+    def expect_timeout(self) -> float:
+        """How long a large body waits for the origin to ask for it."""
+        return min(1.0, self.first_byte_timeout / 2)
 
     @property
     def interval(self) -> float:

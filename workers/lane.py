@@ -59,6 +59,7 @@ class Lane:
         self._running: dict[asyncio.Task[None], Work] = {}
         self._ended: list[Work] = []
         self._parked: dict[int, Work] = {}
+        self._declared: dict[Work, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self._stopping = False
         self._urgent = False
@@ -98,9 +99,12 @@ class Lane:
         return refusal
 
     def stop(self) -> None:
-        """Keep what is there, give the records back and return soon."""
+        """Keep what is there, give the records back and return soon.
+
+        Requests that are sent once, and are on their way, come to their end first.
+        """
         self._stopping = True
-        self._wake.set()
+        self.hurry()
 
     def hurry(self) -> None:
         """Ask Redis soon whether the fetch still goes on."""
@@ -124,10 +128,13 @@ class Lane:
         while True:
             await self._something_to_tell()
             if self._stopping:
-                return await self._give_back()
+                await self._give_back()
             answer = await self._tell()
             if answer.refusal is not None:
                 return answer.refusal
+            if self._stopping and not (self._running or self._ended):
+                await self._hold.leave()
+                return None
             self._admit(answer.claims)
             if not self._held:
                 wait = answer.next_due
@@ -144,13 +151,9 @@ class Lane:
         if self._running and 0 < len(self._ended) < BATCH:
             await self._sleep(GATHER_SECONDS)
 
-    @property
-    def _interrupted(self) -> bool:
-        return self._stopping or self._urgent
-
     async def _sleep(self, seconds: float) -> None:
         """Sleep until woken, at most so long."""
-        if not self._interrupted:
+        if not self._urgent:
             timer = asyncio.get_running_loop().call_later(seconds, self._wake.set)
             await self._wake.wait()
             timer.cancel()
@@ -187,7 +190,12 @@ class Lane:
 
     def _begin(self, work: Work, turn: Turn) -> None:
         completion = Completion(
-            work, self._exchanges, self._elapsed, self._policy, turn
+            work,
+            self._exchanges,
+            self._elapsed,
+            self._policy,
+            turn,
+            self._declare,
         )
         task = asyncio.create_task(completion.run())
         self._running[task] = work
@@ -215,7 +223,8 @@ class Lane:
         """Tell Redis what ended and how far the rest is; return its answer."""
         ended, self._ended = self._ended, []
         await self._store(ended)
-        moved = self._moved()
+        declared, self._declared = self._declared, {}
+        moved = list(dict.fromkeys([*self._moved(), *declared]))
         beat = (
             self._now() - self._reported_at > self._settings.lease.total_seconds() / 3
         )
@@ -237,7 +246,16 @@ class Lane:
                 self._park(work)
         if lost:
             await self._lose(lost)
+        for heard in declared.values():
+            if not heard.done():
+                heard.set_result(None)
         return answer
+
+    async def _declare(self, work: Work) -> None:
+        """Return once Redis knows of an attempt that nobody may make again."""
+        heard = self._declared[work] = asyncio.get_running_loop().create_future()
+        self._wake.set()
+        await heard
 
     async def _lose(self, works: Collection[Work]) -> None:
         """Give up records that this lane does not hold, and never report on them.
@@ -319,16 +337,16 @@ class Lane:
                 self._reported_at = self._now()
                 return answer
 
-    async def _give_back(self) -> Refusal | None:
-        """Stop every transfer, keep its bytes, and give the records back."""
-        works = list(self._running.values())
-        await self._cancel()
-        for work in works:
+    async def _give_back(self) -> None:
+        """Stop the transfers that others can go on with, keep their bytes."""
+        stopped = {
+            task: work
+            for task, work in self._running.items()
+            if work.repeatable or not work.attempts
+        }
+        await cancel_all(stopped)
+        for work in stopped.values():
             work.give_back(timedelta(0))
-        answer = await self._tell()
-        if answer.refusal is None:
-            await self._hold.leave()
-        return answer.refusal
 
     async def _cancel(self) -> None:
         await cancel_all(self._running)

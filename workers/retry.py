@@ -131,7 +131,7 @@ def _is_passing(outcome: ResponseHead | Fault) -> bool:
 
 
 def may_repeat(method: str, headers: Iterable[tuple[str, str]]) -> bool:
-    """Whether a request may be sent more than once."""
+    """Whether a request may reach its origin more than once (BF-REC-11)."""
     return method == "GET" or any(
         name.lower() == "idempotency-key" and value for name, value in headers
     )

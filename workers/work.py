@@ -21,6 +21,7 @@ from schemas.records import (
 )
 from schemas.requests import Request
 from workers.ranges import validators_of
+from workers.retry import may_repeat
 
 
 @dataclass(slots=True)
@@ -60,6 +61,8 @@ class Work:
         state = claim.state
         self.index = claim.index
         self.request: Request = claim.request
+        self.repeatable = may_repeat(claim.request.method, claim.request.header_list)
+        """Whether its request may reach the origin a second time."""
         self.part: Part | None = None
         self.result = RecordResult.OPEN
         self.delay: timedelta | None = None

@@ -18,7 +18,8 @@ from broker.connection import Connection
 from broker.keys import IDENTITY, FetchKeys, orphans, sweeping
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings, milliseconds
-from broker.sweep import Sweep, introduce
+from broker.stores import introduce
+from broker.sweep import Sweep
 from schemas.errors import StorageError, Unreachable
 from schemas.records import Checkpoint, RecordState
 from tests.integration.clock import SCOPE

@@ -24,6 +24,9 @@ class _Once:
     def read(self, size: int) -> bytes:
         return b"ab"
 
+    def rewind(self) -> None:
+        """Begin again."""
+
 
 POST = Outgoing("POST", HERE, (("Content-Type", "a/b"), ("Accept", "*/*")), _Once())
 

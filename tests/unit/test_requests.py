@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from broker import keys
-from schemas.errors import InvalidName, InvalidOptions, InvalidRequest, InvalidURL
+from schemas import codec
+from schemas.bodies import BodyStream, StoredBody
+from schemas.errors import (
+    InvalidMessage,
+    InvalidName,
+    InvalidOptions,
+    InvalidRequest,
+    InvalidURL,
+)
 from schemas.names import RESERVED, check_id, check_scope
 from schemas.options import FetchOptions
-from schemas.requests import MAX_BODY_BYTES, Request
+from schemas.requests import Request
 
 BASE = "https://podcasts.example/feed/"
 
@@ -88,9 +97,56 @@ def test_the_length_of_a_body_is_counted_in_bytes_of_utf8() -> None:
     assert ("Content-Type", "text/plain;charset=UTF-8") in request.header_list
 
 
-def test_a_body_that_is_too_large_is_refused_with_both_numbers() -> None:
-    with pytest.raises(InvalidRequest, match=f"{MAX_BODY_BYTES} bytes, got"):
-        Request("/a", method="POST", body=b"x" * (MAX_BODY_BYTES + 1))
+@pytest.mark.parametrize("body", [{"a": "b"}, 3, object(), True])
+def test_what_cannot_be_read_as_a_body_is_refused(body: object) -> None:
+    """BF-FETCH-02."""
+    with pytest.raises(InvalidRequest, match=f"got {type(body).__name__}"):
+        Request("/a", method="POST", body=body)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("body", [bytearray(b"ab"), memoryview(b"ab"), "ab", b"ab"])
+def test_a_body_of_bytes_or_text_is_kept_as_bytes(
+    body: bytes | bytearray | memoryview | str,
+) -> None:
+    """BF-OBJ-01."""
+    request = Request("/a", method="POST", body=body).resolve(BASE)
+
+    assert request.body == b"ab"
+    assert Request.decode(request.encode()) == request
+
+
+def test_a_stream_that_was_read_makes_no_second_request() -> None:
+    """BF-FETCH-02: an already used body."""
+    request = Request("/a", method="POST", body=iter([b"x"]))
+    assert isinstance(request.body, BodyStream)
+    request.body.take()
+
+    with pytest.raises(InvalidRequest, match="read before"):
+        Request("/a", method="POST", body=request.body)
+    with pytest.raises(InvalidRequest, match="read before"):
+        request.resolve(BASE)
+
+
+def test_a_path_may_be_read_as_often_as_it_is_asked_for() -> None:
+    stream = BodyStream(Path("x"))
+
+    assert [stream.take(), stream.take()] == [Path("x"), Path("x")]
+
+
+def test_a_body_that_is_not_stored_yet_cannot_be_written_down() -> None:
+    with pytest.raises(InvalidRequest, match="not stored"):
+        Request("/a", method="POST", body=[b"x"]).encode()
+
+
+def test_a_stored_body_is_named_in_the_message() -> None:
+    stored = StoredBody(store="a" * 32, name="b" * 32, length=2**40, sha256="c" * 64)
+    request = Request("/a", method="PUT", body=stored)
+
+    assert Request.decode(request.encode()) == request
+    assert request.upload_total == 2**40
+    broken = codec.encode({"url": "/a", "method": "PUT", "body": {"store": "a"}})
+    with pytest.raises(InvalidMessage, match="name"):
+        Request.decode(broken)
 
 
 @pytest.mark.parametrize("value", [None, 3, b"https://e.example/"])
