@@ -59,6 +59,7 @@ class Easy:
             (pycurl.PATH_AS_IS, 1),
             (pycurl.BUFFERSIZE, 1024 * 1024),
             (pycurl.CONNECTTIMEOUT_MS, round(limits.connect_timeout * 1000)),
+            (pycurl.EXPECT_100_TIMEOUT_MS, round(limits.expect_timeout * 1000)),
             (pycurl.OPENSOCKETFUNCTION, self._guard.open_socket),
             (pycurl.MAX_RECV_SPEED_LARGE, limits.transfer_rate or 0),
             (pycurl.MAX_SEND_SPEED_LARGE, limits.transfer_rate or 0),
@@ -98,6 +99,7 @@ class Easy:
             curl.setopt(pycurl.UPLOAD, 1)
             curl.setopt(pycurl.INFILESIZE_LARGE, length)
             curl.setopt(pycurl.READFUNCTION, reception.upload)
+            curl.setopt(pycurl.SEEKFUNCTION, reception.rewind)
 
     def fault(self, code: int, message: str) -> TransferError:
         """What a failed transfer is called here."""

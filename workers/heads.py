@@ -85,7 +85,6 @@ def request_lines(headers: Sequence[tuple[str, str]]) -> list[bytes]:
         lines.append(f"User-Agent: {_user_agent()}")
     if "accept-encoding" not in named:
         lines.append("Accept-Encoding: identity")
-    lines.append("Expect:")
     try:
         encoded = [line.encode("latin-1") for line in lines]
     except UnicodeEncodeError as error:

@@ -20,8 +20,12 @@ STOP_READING = 0x10000000
 PAUSE = 0x10000001
 """CURL_WRITEFUNC_PAUSE and CURL_READFUNC_PAUSE: offer or ask again when resumed."""
 GO_ON = 0
-"""CURL_PREREQFUNC_OK."""
+"""CURL_PREREQFUNC_OK, CURL_SEEKFUNC_OK."""
+CANNOT_SEEK = 2
+"""CURL_SEEKFUNC_CANTSEEK."""
 _END_OF_HEAD = (b"\r\n", b"\n")
+_EXPECTING = 1024 * 1024
+"""With a larger body libcurl first asks whether it is wanted (``Expect``)."""
 _SMALL_BODY = 16 * 1024
 """An unwanted body of at most so many bytes is read, to keep the connection."""
 
@@ -32,6 +36,7 @@ class Reception:
     __slots__ = (
         "_clock",
         "_deadline",
+        "_expecting",
         "_head_size",
         "_limits",
         "_lines",
@@ -74,6 +79,7 @@ class Reception:
         self._throttle = throttle
         self._paused = False
         self._wanted = True
+        self._expecting = self._length > _EXPECTING
         self._lines: list[bytes] = []
         self._head_size = 0
         self._deadline = math.inf
@@ -83,6 +89,11 @@ class Reception:
     def connected(self) -> bool:
         """Whether there was a connection ready for the request."""
         return self._deadline != math.inf
+
+    @property
+    def _length(self) -> int:
+        body = self._outgoing.body
+        return 0 if body is None else body.length
 
     def ready(self, *_addresses: object) -> int:
         """The connection stands; the request is sent now, and the head may be due."""
@@ -122,19 +133,27 @@ class Reception:
         body = self._outgoing.body
         try:
             chunk = b"" if body is None else body.read(size)
-            length = 0 if body is None else body.length
             self.sent += len(chunk)
             if self._throttle is not None:
                 self._throttle.took(len(chunk))
             # Without these bytes the origin would wait for ever for the rest.
-            if not chunk and self.sent < length:
-                raise ValueError(f"a body of {length} bytes gave {self.sent}")
+            if not chunk and self.sent < self._length:
+                raise ValueError(f"a body of {self._length} bytes gave {self.sent}")
             if chunk and self._uploaded is not None:
                 self._uploaded(self.sent)
         except BaseException as error:
             self._stop(error)
             return STOP_READING
         return chunk
+
+    def rewind(self, offset: int, _whence: int) -> int:
+        """Give the body from its start again, for a request that was refused unread."""
+        body = self._outgoing.body
+        if body is None or offset:
+            return CANNOT_SEEK
+        body.rewind()
+        self.sent = self._mark = 0
+        return GO_ON
 
     def overdue(self, now: float) -> bool:
         """Whether to end the exchange now for want of progress, as ``error`` says."""
@@ -155,8 +174,9 @@ class Reception:
             seconds = limits.first_byte_timeout
             detail = f"no whole response head within {seconds:g} s"
         else:
-            if self.received - self._mark >= limits.stall_time:
-                self._mark = self.received
+            moved = self.sent + self.received
+            if moved - self._mark >= limits.stall_time:
+                self._mark = moved
                 self._deadline = now + limits.stall_time
                 return False
             detail = f"less than 1 byte/s for {limits.stall_time:g} s"
@@ -204,16 +224,30 @@ class Reception:
         if self._head_size > limit:
             raise TransferError(Fault.LIMIT, f"the head is larger than {limit} bytes")
         answer = read_head(lines, method=outgoing.method, url=outgoing.url)
-        if answer is None:
+        if answer is None or self._expectation_failed(answer.head.status):
             return None
         self.answer = answer
-        self._mark = 0
+        self._mark = self.sent
         self._wanted = self._sink.head(answer.head)
         if self._wanted:
             self._deadline = self._clock() + self._limits.stall_time
-        elif answer.length is None or answer.length > _SMALL_BODY:
+        elif answer.length is None or answer.length > _SMALL_BODY or self._sending:
             return STOP
         return None
+
+    @property
+    def _sending(self) -> bool:
+        return self.sent < self._length
+
+    def _expectation_failed(self, status: int) -> bool:
+        """Whether libcurl now sends the request again, without an ``Expect``.
+
+        The origin has refused the expectation and nothing else (RFC 9110 §10.1.1), so
+        that this is no second try of a request that is sent once.
+        """
+        failed = self._expecting and status == 417 and self._sending
+        self._expecting = self._expecting and not failed
+        return failed
 
     def _stop(self, error: BaseException) -> int:
         if self.error is None:

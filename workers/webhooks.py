@@ -23,6 +23,7 @@ from workers.events import BackgroundFetchEvent
 from workers.exchange import Outgoing
 from workers.service_worker import ServiceWorker
 from workers.transport import Transport, TransportLimits
+from workers.uploads import InlineUpload
 
 if TYPE_CHECKING:
     from standardwebhooks.webhooks import Webhook as Signer
@@ -107,7 +108,7 @@ class Webhook:
             *self._signature(f"msg_{digest[:32]}", body),
         )
         answer = _Answer()
-        outgoing = Outgoing("POST", self._url, headers, _Payload(body))
+        outgoing = Outgoing("POST", self._url, headers, InlineUpload(body))
         await self._transport.exchange(outgoing, answer)
         if not 200 <= answer.status <= 299:
             raise NotAcknowledged(f"{self._url} answered with status {answer.status}")
@@ -134,16 +135,6 @@ class _Answer:
 
     def write(self, chunk: bytes) -> bool:
         return False
-
-
-class _Payload:
-    def __init__(self, content: bytes) -> None:
-        self.length = len(content)
-        self._rest = memoryview(content)
-
-    def read(self, size: int) -> bytes:
-        chunk, self._rest = self._rest[:size], self._rest[size:]
-        return bytes(chunk)
 
 
 def _body(event: BackgroundFetchEvent) -> bytes:

@@ -14,6 +14,7 @@ import pytest
 from tests.integration.wire import Scripted, Taken, get, open_transport
 from workers.demo.origin import Origin
 from workers.exchange import Fault, Outgoing, TransferError
+from workers.uploads import InlineUpload
 
 KiB = 1024
 BODY = bytes(range(256)) * 4 * 64
@@ -25,19 +26,6 @@ async def origin() -> AsyncIterator[Origin]:
     async with Origin() as running:
         running.add("/", BODY)
         yield running
-
-
-class Bytes:
-    """The body of a request."""
-
-    def __init__(self, content: bytes) -> None:
-        self.length = len(content)
-        self._left = content
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes."""
-        chunk, self._left = self._left[:size], self._left[size:]
-        return chunk
 
 
 async def test_a_limited_transfer_takes_its_time_and_is_not_called_stalled(
@@ -71,7 +59,7 @@ async def test_uploads_count_too(origin: Origin) -> None:
         open_transport(rate=100 * KiB, first_byte_timeout=0.3) as transport,
         asyncio.timeout(20),
     ):
-        outgoing = Outgoing("POST", origin.url("/"), (), Bytes(BODY * 2))
+        outgoing = Outgoing("POST", origin.url("/"), (), InlineUpload(BODY * 2))
         await transport.exchange(outgoing, Taken(wanted=False))
 
     assert origin.log[0].body == BODY * 2

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.integration.wire import Scripted, Taken, get, open_transport
+from tests.integration.wire import Play, Scripted, Taken, get, open_transport
 from workers.demo.origin import Origin
 from workers.transport import Fault, Outgoing, TransferError
 
@@ -19,11 +19,17 @@ class Bytes:
     def __init__(self, content: bytes, length: int | None = None) -> None:
         self.length = len(content) if length is None else length
         self._content = content
+        self._at = 0
 
     def read(self, size: int) -> bytes:
         """Give the next bytes."""
-        chunk, self._content = self._content[:size], self._content[size:]
+        chunk = self._content[self._at : self._at + size]
+        self._at += len(chunk)
         return chunk
+
+    def rewind(self) -> None:
+        """Begin again."""
+        self._at = 0
 
 
 class Broken:
@@ -34,6 +40,9 @@ class Broken:
     def read(self, size: int) -> bytes:
         """Fail as a disk does."""
         raise OSError("unreadable")
+
+    def rewind(self) -> None:
+        """Begin again."""
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "QUERY"])
@@ -161,3 +170,107 @@ async def test_a_slow_upload_is_not_a_silent_origin() -> None:
         await transport.exchange(Outgoing("PUT", origin.url, (), body), taken)
 
     assert taken.body == b"ok"
+
+
+EXPECTED = 3 * 1024 * 1024
+
+
+async def refuse_expectation(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Answer 417 to ``Expect``, as origins of HTTP/1.0's time do."""
+    while True:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"expect: 100-continue" in head.lower():
+            writer.write(b"HTTP/1.1 417 No\r\nContent-Length: 2\r\n\r\nno")
+            continue
+        await reader.readexactly(EXPECTED)
+        writer.write(REPLY)
+
+
+async def refuse_expectation_late(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Answer 417 when some of the body has come already."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    if b"expect: 100-continue" in head.lower():
+        await reader.readexactly(1000)
+        writer.write(b"HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n")
+        await reader.read()
+    else:
+        await reader.readexactly(EXPECTED)
+        writer.write(REPLY)
+        await writer.drain()
+
+
+async def ignore_expectation(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Wait for the body, and never ask for it."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b"expect: 100-continue" in head.lower()
+    await reader.readexactly(EXPECTED)
+    writer.write(REPLY)
+    await writer.drain()
+
+
+@pytest.mark.parametrize(
+    "play", [refuse_expectation, refuse_expectation_late, ignore_expectation]
+)
+async def test_an_origin_need_not_meet_the_expectation_of_a_large_body(
+    play: Play,
+) -> None:
+    """RFC 9110 §10.1.1: 417 is answered with the same request without it."""
+    content = bytes(range(256)) * (EXPECTED // 256)
+    taken, body = Taken(), Bytes(content)
+    async with Scripted(play) as origin, open_transport() as transport:
+        async with asyncio.timeout(60):
+            await transport.exchange(Outgoing("POST", origin.url, (), body), taken)
+
+    assert [head.status for head in taken.heads] == [200]
+    assert taken.body == b"ok"
+
+
+async def test_an_answer_417_to_a_small_body_is_an_answer() -> None:
+    reply = b"HTTP/1.1 417 No\r\nContent-Length: 2\r\n\r\nno"
+    taken = Taken()
+    async with Scripted(reply) as origin, open_transport() as transport:
+        await transport.exchange(
+            Outgoing("POST", origin.url, (), Bytes(b"12345")), taken
+        )
+
+    assert [head.status for head in taken.heads] == [417]
+    assert taken.body == b"no"
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_an_answer_before_the_end_of_the_body_ends_the_upload(
+    asked: bool,
+) -> None:
+    """A 413: the rest of the body is not sent."""
+    done = asyncio.Event()
+
+    async def refuse(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if asked:
+            writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await reader.readexactly(1000)
+        writer.write(b"HTTP/1.1 413 Too large\r\nContent-Length: 2\r\n\r\nno")
+        await writer.drain()
+        await done.wait()
+
+    sent: list[int] = []
+    taken, body = Taken(), Bytes(bytes(64 * 1024 * 1024))
+    async with Scripted(refuse) as origin, open_transport() as transport:
+        async with asyncio.timeout(60):
+            await transport.exchange(
+                Outgoing("POST", origin.url, (), body), taken, uploaded=sent.append
+            )
+        done.set()
+
+    assert [head.status for head in taken.heads] == [413]
+    assert taken.body == b"no"
+    assert bool(sent) == asked
+    assert not sent or sent[-1] < body.length

@@ -163,7 +163,7 @@ class Origin:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
         """Answer one request; True if the connection goes on."""
-        seen = await _read_request(reader)
+        seen = await _read_request(reader, writer)
         self.log.append(seen)
         resource = self._find(seen.path)
         if resource is None:
@@ -183,12 +183,16 @@ class Origin:
         return self._resources.get(path) or self._resources.get(path.partition("?")[0])
 
 
-async def _read_request(reader: asyncio.StreamReader) -> Seen:
+async def _read_request(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> Seen:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     request, *rows = head.split("\r\n")[:-2]
     method, path, _ = request.split(" ", 2)
     pairs = [row.partition(":")[::2] for row in rows]
     headers = {name.lower(): value.strip() for name, value in pairs}
+    if "expect" in headers:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     body = await reader.readexactly(int(headers.get("content-length", "0")))
     return Seen(method, path, headers, body)
 
