@@ -32,6 +32,18 @@ def test_what_is_killed_stopped_and_swapped_leaves_whole_files_of_one_version() 
     assert {"kill", "stop", "mute", "swap"} <= told["faults"].keys()
 
 
+def test_a_worker_killed_at_any_point_leaves_what_the_next_one_makes_good() -> None:
+    """Faults row 67: `torture crash` without --rounds takes every point."""
+    ended = torture("crash", "--rounds", "18", "--json")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    [line] = ended.stdout.splitlines()
+    told = json.loads(line)
+    assert (told["rounds"], told["violations"]) == (18, 0)
+    assert told["points"] > 100
+    assert told["died"] > 0
+
+
 def test_a_torture_without_a_name_tells_which_there_are() -> None:
     ended = torture()
 

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 TORTURES = {
+    "crash": "a worker dies at every call to Redis, disk or origin; another goes on",
     "resume": "kill workers and swap files at random moments; compare every blob",
 }
 

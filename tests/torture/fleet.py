@@ -19,19 +19,54 @@ _POLL = 0.05
 _LEAVING_SECONDS = 15.0
 
 
+class Forge:
+    """The process that forks workers, as we speak with it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._asking = asyncio.Lock()
+
+    async def start(self, variables: Mapping[str, str]) -> int:
+        """Fork a worker and return its process id."""
+        return int(await self._ask(f"start {json.dumps(dict(variables))}"))
+
+    async def ended(self, process: int) -> str:
+        """Return the exit code of a worker, or nothing while it runs."""
+        return await self._ask(f"ended {process}")
+
+    async def gone(self, process: int) -> str:
+        """Return the exit code of a worker once it has ended."""
+        while not (code := await self.ended(process)):  # noqa: ASYNC110
+            await asyncio.sleep(_POLL)
+        return code
+
+    async def _ask(self, line: str) -> str:
+        # Whoever is cancelled must not leave an answer behind for the next one.
+        return await asyncio.shield(self._exchange(line))
+
+    async def _exchange(self, line: str) -> str:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        async with self._asking:
+            self._process.stdin.write(f"{line}\n".encode())
+            line_back = await self._process.stdout.readline()
+        if not line_back:
+            raise RuntimeError("the forge of the workers has ended")
+        return line_back.decode().strip()
+
+
 class Fleet:
     """As many workers as there were at first, whoever is killed."""
 
     def __init__(
         self,
-        forge: asyncio.subprocess.Process,
+        forge: Forge,
         variables: Mapping[str, str],
         choose: random.Random,
     ) -> None:
         self._forge = forge
         self._variables = variables
         self._choose = choose
-        self._asking = asyncio.Lock()
         self._running: list[int] = []
         self._stopped: set[int] = set()
         self._leaving: set[int] = set()
@@ -43,14 +78,14 @@ class Fleet:
         """Start one more worker, with a durability of its own."""
         durability = self._choose.choice(("full", "boot", "none"))
         variables = {**self._variables, "BGFETCH_DURABILITY": durability}
-        self._running.append(int(await self._ask(f"start {json.dumps(variables)}")))
+        self._running.append(await self._forge.start(variables))
 
     async def kill(self, pick: float) -> None:
         """Kill a worker, stopped ones too, and start another."""
         process = self._picked([*self._running, *sorted(self._stopped)], pick)
         self._forget(process)
         os.kill(process, signal.SIGKILL)
-        await self._gone(process)
+        await self._forge.gone(process)
         await self.start()
 
     async def leave(self, pick: float) -> None:
@@ -75,7 +110,7 @@ class Fleet:
     async def check(self) -> None:
         """Complain of workers that ended though nobody told them to."""
         for process in tuple(self._running):
-            code = await self._ask(f"ended {process}")
+            code = await self._forge.ended(process)
             if code and process in (*self._running, *self._stopped):
                 self.complaints.append(f"worker {process} ended by itself: {code}")
                 self._forget(process)
@@ -88,7 +123,7 @@ class Fleet:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for process in (*self._running, *self._stopped, *self._leaving):
             os.kill(process, signal.SIGKILL)
-            await self._gone(process)
+            await self._forge.gone(process)
 
     def _picked(self, processes: list[int], pick: float) -> int:
         return processes[int(pick * len(processes)) % len(processes)]
@@ -108,31 +143,12 @@ class Fleet:
     async def _left(self, process: int) -> None:
         try:
             async with asyncio.timeout(_LEAVING_SECONDS):
-                await self._gone(process)
+                await self._forge.gone(process)
         except TimeoutError:
             self.complaints.append(f"worker {process} does not leave")
             os.kill(process, signal.SIGKILL)
-            await self._gone(process)
+            await self._forge.gone(process)
         self._leaving.discard(process)
-
-    async def _gone(self, process: int) -> str:
-        while not (code := await self._ask(f"ended {process}")):  # noqa: ASYNC110
-            await asyncio.sleep(_POLL)
-        return code
-
-    async def _ask(self, line: str) -> str:
-        # Whoever is cancelled must not leave an answer behind for the next one.
-        return await asyncio.shield(self._exchange(line))
-
-    async def _exchange(self, line: str) -> str:
-        assert self._forge.stdin is not None
-        assert self._forge.stdout is not None
-        async with self._asking:
-            self._forge.stdin.write(f"{line}\n".encode())
-            line_back = await self._forge.stdout.readline()
-        if not line_back:
-            raise RuntimeError("the forge of the workers has ended")
-        return line_back.decode().strip()
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -145,9 +161,22 @@ async def running(
     count: int, variables: Mapping[str, str], choose: random.Random, log: Path
 ) -> AsyncIterator[Fleet]:
     """Have workers at work; none is left in the end."""
+    async with forging(log) as forge:
+        fleet = Fleet(forge, variables, choose)
+        try:
+            for _ in range(count):
+                await fleet.start()
+            yield fleet
+        finally:
+            await fleet.close()
+
+
+@asynccontextmanager
+async def forging(log: Path) -> AsyncIterator[Forge]:
+    """Have a forge; what it has forked and nobody has killed leaves with it."""
     leash, held = os.pipe()
     with log.open("ab") as output:
-        forge = await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "tests.torture.forge",
@@ -160,14 +189,10 @@ async def running(
             start_new_session=True,  # Ctrl-C is for us alone
         )
     os.close(leash)
-    fleet = Fleet(forge, variables, choose)
     try:
-        for _ in range(count):
-            await fleet.start()
-        yield fleet
+        yield Forge(process)
     finally:
-        await fleet.close()
-        assert forge.stdin is not None
-        forge.stdin.close()
-        await forge.wait()
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
         os.close(held)

@@ -4,6 +4,9 @@ It has imported all that a worker needs and has no thread, so that a fork is saf
 obeys lines on stdin: ``start {variables}`` answers with a process id, ``ended PID``
 with an exit code, or nothing while the process runs. Everybody here leaves when the
 pipe whose number is the argument closes, which happens even if its owner is killed.
+
+``POINT`` among the variables is where a worker kills itself, ``POINTS`` a file to which
+one that leaves in order writes how many points it has passed.
 """
 
 from __future__ import annotations
@@ -13,11 +16,13 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import structlog
 
 from broker.settings import Settings
 from schemas.errors import Unreachable
+from tests.torture.seams import Seams
 from workers.engine import Engine
 from workers.worker import run_worker
 
@@ -58,18 +63,24 @@ def _work(variables: dict[str, str], leash: int) -> int:
 
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
+    seams, points = Seams(int(variables.pop("POINT", -1))), variables.pop("POINTS", "")
+    if points:
+        seams.install()
     os.environ.update(variables)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     threading.Thread(target=leave, daemon=True).start()
     settings = Settings.load()
     while True:
         try:
-            return run_worker(
+            code = run_worker(
                 settings.found_redis(),
                 lambda: Engine(settings),
                 concurrency=settings.concurrency,
                 grace=settings.grace,
             )
+            if points:
+                Path(points).write_text(str(seams.passed))
+            return code
         except Unreachable:  # a start without Redis fails, and is repeated
             time.sleep(0.1)
 
