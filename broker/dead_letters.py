@@ -6,13 +6,13 @@ purged, or expires with the fetch's retention.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from broker.connection import Connection
 from broker.deliveries import DeliveryName, conclude
-from broker.keys import FetchKeys, ScopeKeys
+from broker.keys import ScopeKeys
+from broker.replays import replay
 from broker.settings import Settings
 from schemas.errors import InvalidMessage
 from schemas.events import DeadLetter, DeliveryOutcome, LetterState
@@ -100,15 +100,7 @@ class DeadLetters:
         name = self._name(letter)
         if name is None:
             return False
-        keys, arguments = name.context(self._settings)
-        tokens = FetchKeys(self.scope, letter.uid).tokens
-        return bool(
-            await self._connection.run(
-                "replay",
-                [*keys, *name.letter_keys(), tokens],
-                [*arguments, "replay:" + secrets.token_hex(8)],
-            )
-        )
+        return await replay(self._connection, self._settings, name, whatever=False)
 
     async def purge(self, letter: DeadLetter) -> bool:
         """Give it up for ever: the delivery is settled as ``purged`` (R21).

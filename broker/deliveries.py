@@ -35,6 +35,17 @@ class DeliveryName:
         entry, uid, event = member.split("/", 2)
         return cls(scope, subscriber, entry, uid, event)
 
+    @classmethod
+    def published(
+        cls, scope: str, subscriber: str, entry: bytes, fields: dict[bytes, bytes]
+    ) -> Self | None:
+        """Read the name from an entry of the stream; None if it is no event of ours."""
+        told = fields.get(b"delivery", b"").decode(errors="replace")
+        try:
+            return cls.of(scope, subscriber, f"{entry.decode()}/{told}")
+        except ValueError:
+            return None
+
     @property
     def member(self) -> str:
         """The name of this delivery in its subscriber's sets."""

@@ -47,23 +47,13 @@ async def settle_departed(
         "XRANGE", keys.events, start, "+", "COUNT", BATCH
     ):
         start = f"({rows[-1][0].decode()}"
-        names = [_name(scope, subscriber, entry, fields) for entry, fields in rows]
+        names = (DeliveryName.published(scope, subscriber, *row) for row in rows)
         settled += sum(await asyncio.gather(*map(settle, filter(None, names))))
     mine = keys.subscriber(subscriber)
     await connection.run(
         "forget", [keys.subscribers, LEAVING, *mine.all()], [subscriber, mine.member]
     )
     return settled
-
-
-def _name(
-    scope: str, subscriber: str, entry: bytes, fields: dict[bytes, bytes]
-) -> DeliveryName | None:
-    told = fields.get(b"delivery", b"").decode(errors="replace")
-    try:
-        return DeliveryName.of(scope, subscriber, f"{entry.decode()}/{told}")
-    except ValueError:  # an entry that is no event of ours
-        return None
 
 
 def _split(member: str) -> tuple[str, str]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import StrEnum
+from typing import NamedTuple
 
 from broker.connection import Connection
 from broker.departures import settle_departed
 from broker.keys import LEAVING, PRESENCE, ScopeKeys
+from broker.replays import Moment, replay_range
 from broker.settings import Settings
 from schemas.errors import InvalidState
 from schemas.filters import EventFilter
@@ -19,6 +22,16 @@ COUNTED = 10_000
 """The largest lag that is counted where Redis does not know it."""
 
 
+class Standing(StrEnum):
+    """Whether a subscriber handles events."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    """Nothing new begins there."""
+    EXPIRED = "expired"
+    """No process of it was there for a retention: later events are not owed to it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SubscriberLook:
     """How a subscriber stands, at one moment."""
@@ -26,8 +39,7 @@ class SubscriberLook:
     name: str
     takes: EventFilter
     """The events that it is owed."""
-    paused: bool
-    """Whether nothing new begins there."""
+    state: Standing
     processes: int
     """Processes that live: that have extended their place within a lease."""
     lag: int
@@ -54,20 +66,25 @@ class Subscribers:
         self._keys = ScopeKeys(scope)
 
     async def names(self) -> list[str]:
-        """Return the names of all subscribers, in order.
+        """Return the names of all subscribers that are owed events, in order.
 
         Raises:
             Unreachable: Redis does not answer.
         """
-        return list(await self._members())
+        members = await self._members()
+        return [name for name, newest in members.items() if newest.left == "-"]
 
-    async def _members(self) -> dict[str, EventFilter]:
-        """What each subscriber takes, by name, in order."""
+    async def _members(self) -> dict[str, _Membership]:
+        """The newest membership of each subscriber that was not removed, by name."""
         rows: dict[bytes, bytes] = await self._connection.ask(
             "HGETALL", self._keys.subscribers
         )
-        found = {name.decode(): _takes(rows[name].decode()) for name in sorted(rows)}
-        return {name: takes for name, takes in found.items() if takes is not None}
+        lines = {name.decode(): rows[name].decode().partition("\n") for name in rows}
+        return {
+            name: _Membership(*lines[name][0].split(" ", 4))
+            for name in sorted(lines)
+            if lines[name][0] != "removed"
+        }
 
     async def look(self) -> list[SubscriberLook]:
         """Return how each subscriber stands, by name.
@@ -82,12 +99,12 @@ class Subscribers:
             rows = await self._connection.redis.xinfo_groups(self._keys.events)
         groups = {row["name"].decode(): row for row in rows}
         return [
-            await self._look(name, takes, groups.get(name, {}))
-            for name, takes in members.items()
+            await self._look(name, membership, groups.get(name, {}))
+            for name, membership in members.items()
         ]
 
     async def _look(
-        self, name: str, takes: EventFilter, group: dict[str, object]
+        self, name: str, membership: _Membership, group: dict[str, object]
     ) -> SubscriberLook:
         keys, ask = self._keys.subscriber(name), self._connection.ask
         read = group.get("last-delivered-id", b"0-0")
@@ -115,8 +132,8 @@ class Subscribers:
         born = min((int(entry.split(b"-")[0]) for entry in ages), default=None)
         return SubscriberLook(
             name,
-            takes,
-            state[0] is not None,
+            EventFilter.parse(f"{membership.types} {membership.ids}"),
+            _standing(membership, paused=state[0] is not None),
             processes,
             lag if isinstance(lag, int) else len(unread),
             pending,
@@ -168,6 +185,27 @@ class Subscribers:
             )
         )
 
+    async def replay(
+        self, name: str, *, since: Moment, until: Moment | None = None
+    ) -> int:
+        """Deliver again what was published in a time range, as far as it is there.
+
+        They are the same deliveries, their failures forgotten: dead letters, those that
+        wait for another attempt, and those that were settled. What was settled keeps
+        its outcome and is not owed anew, so records may be released; nor is what the
+        subscriber was never owed, from before its time or its filter. Its present
+        filter decides about both. What runs, or is still to come, is left alone.
+
+        Times are by Redis's clock; a timedelta is so long ago; ``until`` is now by
+        default. Returns how many deliveries come again.
+
+        Raises:
+            Unreachable: Redis does not answer. Some may have been replayed.
+        """
+        return await replay_range(
+            self._connection, self._settings, self.scope, name, since, until
+        )
+
     async def remove(self, name: str) -> bool:
         """Take a subscriber out of the scope's set; False if there is no such.
 
@@ -203,7 +241,17 @@ class Subscribers:
         return True
 
 
-def _takes(memberships: str) -> EventFilter | None:
-    """The filter of a subscriber; None if it is none any more."""
-    words = memberships.partition("\n")[0].split(" ", 3)
-    return EventFilter.parse(words[3]) if len(words) == 4 and words[1] == "-" else None
+class _Membership(NamedTuple):
+    """A line of ``lua/_membership.lua``."""
+
+    joined: str
+    left: str
+    since: str
+    types: str
+    ids: str
+
+
+def _standing(membership: _Membership, *, paused: bool) -> Standing:
+    if membership.left != "-":
+        return Standing.EXPIRED
+    return Standing.PAUSED if paused else Standing.ACTIVE

@@ -12,7 +12,17 @@ from typing import Annotated
 
 import typer
 
-from broker.cli import act, dead, doctor, fetch, scopes, show, subscribers, sweep
+from broker.cli import (
+    act,
+    dead,
+    doctor,
+    fetch,
+    replay,
+    scopes,
+    show,
+    subscribers,
+    sweep,
+)
 from broker.cli.exits import (
     EPILOG,
     ChildEnded,
@@ -49,6 +59,7 @@ def command_line() -> typer.Typer:
     app.add_typer(dead.command_line(), name="dead")
     app.add_typer(subscribers.command_line(), name="subscribers")
     app.command()(subscribers.unsubscribe)
+    app.command()(replay.replay)
     app.add_typer(scopes.command_line(), name="scope")
     app.command()(sweep.sweep)
     app.command()(doctor.doctor)

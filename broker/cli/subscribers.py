@@ -56,7 +56,8 @@ def subscribers(
 
     lag: events not read yet; pending: with a process; waiting: for another attempt;
     dead: dead letters; oldest: age of the oldest event of the first three; state:
-    active or paused; types, ids: its filter; excluded: events that it kept away.
+    active, paused, or expired: without a process for so long that later events are
+    not owed to it; types, ids: its filter; excluded: events that it kept away.
     """
     if context.invoked_subcommand is not None:
         _refuse_options(context)
@@ -177,12 +178,8 @@ def _row(look: SubscriberLook) -> tuple[str, ...]:
     else:
         oldest = str(look.oldest.total_seconds())
     types, ids = str(look.takes).replace("backgroundfetch", "").split(" ", 1)
-    more = (_state(look), types, ids, str(look.excluded))
+    more = (str(look.state), types, ids, str(look.excluded))
     return (look.name, *map(str, numbers), oldest, *more)
-
-
-def _state(look: SubscriberLook) -> str:
-    return "paused" if look.paused else "active"
 
 
 def _as_json(look: SubscriberLook) -> dict[str, Any]:
@@ -195,7 +192,7 @@ def _as_json(look: SubscriberLook) -> dict[str, Any]:
         "waiting": look.waiting,
         "dead": look.dead,
         "oldestSeconds": oldest,
-        "state": _state(look),
+        "state": str(look.state),
         "types": sorted(look.takes.types),
         "ids": look.takes.ids,
         "excluded": look.excluded,

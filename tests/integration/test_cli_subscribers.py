@@ -13,7 +13,8 @@ import pytest
 from broker.cli.app import command_line, run
 from broker.manager import connect
 from broker.settings import Settings
-from broker.stream import Subscription
+from broker.stream import Begun, Delivery, Subscription
+from schemas.events import EventMessage
 from tests.integration.clock import SCOPE, Clock
 
 Bgfetch = Callable[..., tuple[int, str, str]]
@@ -130,3 +131,32 @@ def test_an_option_before_the_verb_is_refused(bgfetch: Bgfetch) -> None:
 
     assert code == 2
     assert "write --scope after `subscribers pause`" in told
+
+
+def test_a_time_range_is_replayed(bgfetch: Bgfetch, settings: Settings) -> None:
+    async def handle() -> None:
+        async with connect(scope=SCOPE, settings=settings) as manager:
+            sub = Subscription(manager.connection, settings, SCOPE, "mailer")
+            await sub.join()
+            await (await manager.fetch("x", "https://cdn.example/1")).abort()
+            [(entry, message)] = await sub.read(1, timedelta(milliseconds=1))
+            delivery = Delivery(entry, EventMessage.decode(message), "mailer")
+            begun = await sub.begin(delivery)
+            assert isinstance(begun, Begun)
+            await sub.ack(begun)
+            await sub.aclose()
+
+    asyncio.run(handle())
+
+    code, out, _ = bgfetch("replay", SCOPE, "mailer", "--since", "1h", "--json")
+    again, _, told = bgfetch("replay", SCOPE, "mailer", "--since", "2000-01-01")
+    none, _, nothing = bgfetch(
+        "replay", SCOPE, "mailer", "--since", "2h", "--until", "1h"
+    )
+    wrong, _, refused = bgfetch("replay", SCOPE, "mailer", "--since", "yesterday")
+
+    assert (code, again, none, wrong) == (0, 0, 1, 2)
+    assert json.loads(out) == {"scope": SCOPE, "subscriber": "mailer", "replayed": 1}
+    assert "1 delivery comes again" in told
+    assert "nothing to replay for subscriber 'mailer'" in nothing
+    assert "'yesterday' is no time" in refused

@@ -89,7 +89,7 @@ async def test_a_paused_subscriber_begins_nothing_and_lags(
 
     assert (refused, again, acked) == (Refused.PAUSED, Refused.HELD, True)
     assert (collected, read) == ([], [])
-    assert (look.paused, look.lag, look.pending, look.waiting) == (True, 1, 0, 2)
+    assert (look.state, look.lag, look.pending, look.waiting) == ("paused", 1, 0, 2)
     assert await runs.settled(timedelta(seconds=5)) == {"a": "acked"}
 
     assert await subscribers.resume("a")
@@ -139,7 +139,7 @@ async def test_a_running_service_worker_pauses_and_resumes(
         while True:
             for look in await subscribers.look():
                 counts = (look.lag + look.waiting, look.pending)
-                if counts == (unsettled, 0) and look.paused == (state == "paused"):
+                if counts == (unsettled, 0) and look.state == state:
                     return
             await asyncio.sleep(0.01)
 
