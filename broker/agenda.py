@@ -13,6 +13,7 @@ from broker.deliveries import DeliveryName, conclude
 from broker.departures import departing, settle_departed
 from broker.keys import AGENDA, RECLAIM, FetchKeys, ScopeKeys
 from broker.places import described, places
+from broker.presence import Absence, expire_absent
 from broker.queue import LaneJob, queue_key
 from broker.settings import Settings, milliseconds
 from schemas.events import DeliveryOutcome
@@ -125,6 +126,10 @@ class Agenda:
         """Finish what removals of subscribers left undone (R25)."""
         for scope, name in await departing(self._connection):
             await settle_departed(self._connection, self._settings, scope, name)
+
+    async def expire_subscribers(self) -> list[Absence]:
+        """Take out of their sets the subscribers that nobody runs any more (R21)."""
+        return await expire_absent(self._connection, self._settings)
 
     async def parts(self, keys: FetchKeys) -> dict[str, set[str]]:
         """Return the files of a fetch's records by store, request bodies included."""

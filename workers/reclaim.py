@@ -55,6 +55,13 @@ class Reclaimer:
         for keys in await self._agenda.due():
             await self.look(keys)
         await self._agenda.settle_departures()
+        for absence in await self._agenda.expire_subscribers():
+            log.warning(
+                "subscriber_expired",
+                scope=absence.scope,
+                subscriber=absence.subscriber,
+                seen=absence.seen.isoformat(timespec="seconds"),
+            )
 
     async def look(self, keys: FetchKeys) -> None:
         """Look at one fetch now, and do what that asks for.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from broker.keys import AGENDA, FetchKeys, ScopeKeys
+from broker.keys import AGENDA, PRESENCE, FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import milliseconds
 
@@ -33,6 +33,13 @@ class Clock:
             members: list[bytes] = await self._ask("ZRANGE", key, 0, -1)
             for member in members:
                 await self._ask("ZINCRBY", key, -milliseconds(by), member)
+
+    async def age_subscriber(self, subscriber: str, by: timedelta) -> None:
+        """Move when a process of a subscriber was there, and the next look for one."""
+        keys = ScopeKeys(SCOPE).subscriber(subscriber)
+        await self.age_deliveries(subscriber, by)
+        await self._ask("HINCRBY", keys.state, "seen", -milliseconds(by))
+        await self._ask("ZINCRBY", PRESENCE, -milliseconds(by), keys.member)
 
     async def age_settlement(self, keys: FetchKeys, by: timedelta) -> None:
         """Move the moment at which a fetch ended, and its hold."""
