@@ -30,6 +30,7 @@ def _bytes(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
 
+Size = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 Rate = Annotated[int, BeforeValidator(_bytes), Field(ge=1024)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0))]
 
@@ -109,6 +110,12 @@ class Settings(BaseSettings):
     )
     deadline: Seconds = Field(
         timedelta(hours=24), description="time after which a fetch gives up"
+    )
+    record_deadline: Seconds | None = Field(
+        None, description="time from its first attempt after which a record gives up"
+    )
+    max_record_bytes: Size | None = Field(
+        None, description="bytes that one record may have, as 2GiB"
     )
 
     origin_connections: int = Field(

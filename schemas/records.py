@@ -97,5 +97,7 @@ class RecordState(Message):
     """Restarts because the bytes were not what the origin's own digest says."""
     unreached: int = 0
     """Attempts in a row that did not reach the origin; they never give up."""
+    began: int | None = None
+    """The fetch's age in milliseconds at the first attempt, where that has a limit."""
     detail: str = ""
     """Why the record failed or waits, for people."""

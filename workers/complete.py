@@ -8,6 +8,7 @@ settled, or given back to the pool.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from broker.codings import decoder_of
-from broker.settings import Settings
+from broker.settings import Settings, milliseconds
 from broker.store import BlobStore
 from schemas.errors import StorageError, UndecodableBody
 from schemas.integrity import Demand
@@ -60,7 +61,7 @@ class Exchanges:
         self.store = store
         self.secrets = Secrets(settings.secrets_dir)
         self.addresses = settings.allow_networks
-        self.deadline = settings.deadline
+        self.record_deadline = settings.record_deadline
         self.decoding = settings.decoding
         self.random = random.Random()
         self.policy = RetryPolicy(
@@ -69,6 +70,14 @@ class Exchanges:
             cap=settings.max_backoff,
             retry_after_cap=settings.max_retry_after,
         )
+        self._deadline = settings.deadline
+
+    def deadline_of(self, work: Work) -> timedelta:
+        """The age of the fetch at which this record gives up."""
+        limit = self.record_deadline
+        if limit is None or work.began is None:
+            return self._deadline
+        return min(self._deadline, timedelta(milliseconds=work.began) + limit)
 
 
 class Completion:
@@ -100,7 +109,25 @@ class Completion:
         self._whole = False
 
     async def run(self) -> None:
-        """Exchange requests and answers until the work is decided."""
+        """Exchange requests and answers until the work is decided, or out of time."""
+        work, limit = self._work, self._exchanges.record_deadline
+        if limit is None:
+            await self._run()
+            return
+        if work.began is None:
+            work.began = milliseconds(self._elapsed)
+        left = timedelta(milliseconds=work.began) + limit - self._elapsed
+        deadline = asyncio.timeout(left.total_seconds())
+        try:
+            async with deadline:
+                await self._run()
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            limited = f"{limit.total_seconds():g} s of its first attempt"
+            work.fail(f"no end within {limited} (BGFETCH_RECORD_DEADLINE)")
+
+    async def _run(self) -> None:
         work, idle = self._work, 0
         try:
             await work.open()
@@ -115,7 +142,7 @@ class Completion:
         except OriginBusy as busy:
             # The first exchange had its turn, and may have been all that is allowed.
             if work.repeatable:
-                postpone(work, busy, self._elapsed, self._exchanges.deadline)
+                postpone(work, busy, self._elapsed, self._exchanges.deadline_of(work))
             else:
                 work.fail(f"{Fault.OFFLINE}: {busy.detail}")
 
@@ -155,7 +182,7 @@ class Completion:
     def _wait_for_store(self, detail: str) -> None:
         """Leave the record to a worker that has its body, until the deadline (R4)."""
         delay = self._exchanges.policy.cap
-        if self._elapsed + delay >= self._exchanges.deadline:
+        if self._elapsed + delay >= self._exchanges.deadline_of(self._work):
             self._work.fail(detail)
         else:
             log.warning("body_elsewhere", url=self._work.request.url, detail=detail)
@@ -239,7 +266,7 @@ class Completion:
                     work.begin_again("the resource changed")
                 if start == 0:
                     work.begin_part(head)
-                return True
+                return work.fits()
         return False
 
     def _wait_instead(self, head: ResponseHead, offset: int) -> bool:
@@ -335,7 +362,7 @@ class Completion:
             headers=work.request.header_list,
             attempts_without_progress=failures,
             elapsed=self._elapsed,
-            deadline=self._exchanges.deadline,
+            deadline=self._exchanges.deadline_of(self._work),
             policy=self._exchanges.policy,
             rng=self._exchanges.random,
             now=datetime.now(UTC),
@@ -349,7 +376,7 @@ def postpone(
     if elapsed + busy.delay < deadline:
         work.give_back(busy.delay, busy.detail)
     else:
-        work.fail(f"{Fault.OFFLINE}: {busy.detail}, beyond the deadline of the fetch")
+        work.fail(f"{Fault.OFFLINE}: {busy.detail}, beyond the deadline")
 
 
 class _Answer:

@@ -86,6 +86,7 @@ class Lane:
             opened.state.download_total,
             opened.state.downloaded,
             opened.policy.max_bytes,
+            self._settings.max_record_bytes or 0,
         )
         self._age, self._opened_at = opened.age, self._now()
         self._admit(opened.claims)
@@ -204,7 +205,7 @@ class Lane:
         task.add_done_callback(self._end)
 
     def _postpone(self, work: Work, busy: OriginBusy) -> None:
-        postpone(work, busy, self._elapsed, self._exchanges.deadline)
+        postpone(work, busy, self._elapsed, self._exchanges.deadline_of(work))
         self._ended.append(work)
         self._wake.set()
 

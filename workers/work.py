@@ -33,6 +33,8 @@ class Allowance:
     used: int
     quota: int = 0
     """What the policy of the scope grants one fetch."""
+    record: int = 0
+    """What one record may have."""
 
     def take(self, size: int) -> RecordResult | None:
         """Count ``size`` bytes, or return which limit that exceeds (BF-REC-15)."""
@@ -70,6 +72,7 @@ class Work:
         self.attempts = state.attempts
         self.restarts = state.restarts
         self.mismatches = state.mismatches
+        self.began = state.began
         self.failures = state.failures
         self.unreached = state.unreached
         self.detail = state.detail
@@ -156,6 +159,8 @@ class Work:
 
     def write(self, chunk: bytes) -> bool:
         """Store the next bytes; False if they exceed what this fetch may store."""
+        if self._allowance.record and self._too_long(self.length + len(chunk)):
+            return False
         exceeded = self._allowance.take(len(chunk))
         if exceeded is not None:
             quota = exceeded is RecordResult.QUOTA_EXCEEDED
@@ -167,6 +172,20 @@ class Work:
         self.part.write(chunk)
         self._counted += len(chunk)
         return True
+
+    def fits(self) -> bool:
+        """Whether the record may be as long as its head announces; else it is over."""
+        bodiless = self.request.method == "HEAD"
+        if bodiless or not self._allowance.record or self.validators is None:
+            return True
+        return not self._too_long(self.validators.length or 0)
+
+    def _too_long(self, length: int) -> bool:
+        most = self._allowance.record
+        if length > most:
+            told = f"more than {most} bytes in one record (BGFETCH_MAX_RECORD_BYTES)"
+            self.settle(RecordResult.QUOTA_EXCEEDED, told)
+        return length > most
 
     async def digest(self, algorithm: str, decoder: Decoder | None) -> bytes:
         """Hash what is stored, or decodes to, off the loop; nobody writes meanwhile.
@@ -263,6 +282,7 @@ class Work:
             attempts=self.attempts,
             restarts=self.restarts,
             mismatches=self.mismatches,
+            began=self.began,
             failures=self.failures,
             unreached=self.unreached,
             detail=self.detail,
