@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from typing_extensions import override
 
 from broker.agenda import Agenda
+from broker.connection import Connection
 from broker.keys import AGENDA, FetchKeys, ScopeKeys
 from broker.lanes import LaneHold, Opened, RecordReport, Refusal
 from broker.manager import BackgroundFetchManager, connect
 from broker.places import described, waiting
 from broker.queue import QUEUES, JobQueue, queue_key
 from broker.registration import BackgroundFetchRegistration
+from broker.scripts import Argument
 from broker.settings import Settings, milliseconds
 from schemas.fetches import Priority
 from schemas.records import RecordResult, RecordState
@@ -38,6 +42,18 @@ def settings(settings: Settings) -> Settings:
 async def origin() -> AsyncIterator[Origin]:
     async with Origin() as running:
         yield running
+
+
+class _Twice(Connection):
+    """Loses the first answer to a registration, and repeats it."""
+
+    @override
+    async def run(
+        self, name: str, keys: Sequence[str], arguments: Sequence[Argument] = ()
+    ) -> Any:
+        if name == "register":
+            await super().run(name, keys, arguments)
+        return await super().run(name, keys, arguments)
 
 
 async def queued(
@@ -156,6 +172,20 @@ async def test_concurrent_producers_do_not_exceed_the_limit(
 
     assert len(await queued(manager)) == await places(manager) == 2
     assert len(await in_line(manager)) == 28
+
+
+async def test_a_registration_sent_twice_takes_one_place(settings: Settings) -> None:
+    """R22, R23: the repetition is told the jobs that have one."""
+    connection = _Twice(settings.found_redis())
+    manager = BackgroundFetchManager(connection, settings, SCOPE, "https://h/")
+    try:
+        first, second, third = await fetch_all(manager, *"abc")
+
+        assert await queued(manager) == [first.uid, second.uid]
+        assert await in_line(manager) == [third.uid]
+    finally:
+        await manager.aclose()
+        await connection.aclose()
 
 
 async def test_the_end_of_a_lane_admits_the_oldest_that_waits(
