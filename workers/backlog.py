@@ -1,7 +1,7 @@
 """The records that a lane has claimed and not begun: they wait for their origins.
 
-Each origin has a queue of its own, so that one which is paused, or has no turn to give,
-holds up none of the others. They are served in turn, one record each.
+Each origin has a queue of its own, so that one which is paused, or has no slot to give,
+holds up none of the others. They are served in slot, one record each.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from schemas.urls import origin_of
+from workers.origin_slots import OriginBusy, Slot
 from workers.slots import Slots
-from workers.turns import OriginBusy, Turn
 from workers.work import Work
 
 
@@ -22,12 +22,12 @@ class Ways:
 
     room: Callable[[], int]
     """How many more may be begun."""
-    begin: Callable[[Work, Turn], None]
+    begin: Callable[[Work, Slot], None]
     postpone: Callable[[Work, OriginBusy], None]
 
 
 class Backlog:
-    """Begins records as room, and the turns of their origins, allow."""
+    """Begins records as room, and the slots of their origins, allow."""
 
     def __init__(self, slots: Slots, ways: Ways) -> None:
         self._slots = slots
@@ -45,7 +45,7 @@ class Backlog:
 
     @property
     def stuck(self) -> int:
-        """Records whose origins have no turn for them now."""
+        """Records whose origins have no slot for them now."""
         return sum(len(queue.works) for queue in self._lined_up.values())
 
     def add(self, work: Work) -> None:
@@ -58,13 +58,13 @@ class Backlog:
         self._size += 1
 
     def serve(self) -> None:
-        """Begin what may be begun now, and wait for turns for the rest."""
+        """Begin what may be begun now, and wait for slots for the rest."""
         while self._ready and self._ways.room() > 0:
             origin = next(iter(self._ready))
             self._serve(self._ready.pop(origin))
 
     def close(self) -> None:
-        """Wait for turns no more; the records stay."""
+        """Wait for slots no more; the records stay."""
         self._ready |= self._lined_up
         for origin, queue in self._lined_up.items():
             self._slots.leave(origin, queue)
@@ -72,47 +72,47 @@ class Backlog:
 
     def _serve(self, queue: _Queue) -> None:
         try:
-            turn = self._slots.take(queue.origin)
+            slot = self._slots.take(queue.origin)
         except OriginBusy as busy:
             self.refuse(queue, busy)
             return
-        if turn is None:
+        if slot is None:
             self._lined_up[queue.origin] = queue
             self._slots.line_up(queue.origin, queue)
         else:
-            self._begin(queue, turn)
+            self._begin(queue, slot)
 
-    def _begin(self, queue: _Queue, turn: Turn) -> None:
+    def _begin(self, queue: _Queue, slot: Slot) -> None:
         work = queue.works.popleft()
         self._size -= 1
         if queue.works:
             self._ready[queue.origin] = queue
-        self._ways.begin(work, turn)
+        self._ways.begin(work, slot)
 
-    def admit(self, queue: _Queue, turn: Turn) -> None:
-        """A queue has come to its turn."""
+    def admit(self, queue: _Queue, slot: Slot) -> None:
+        """A queue has come to its slot."""
         del self._lined_up[queue.origin]
         if self._ways.room() > 0:
-            self._begin(queue, turn)
+            self._begin(queue, slot)
         else:
             self._ready[queue.origin] = queue
-            turn.release()
+            slot.release()
         self.serve()
 
     def refuse(self, queue: _Queue, busy: OriginBusy) -> None:
-        """The origin of a queue will have no turns for long."""
+        """The origin of a queue will have no slots for long."""
         self._lined_up.pop(queue.origin, None)
         self._size -= len(queue.works)
         while queue.works:
             self._ways.postpone(queue.works.popleft(), busy)
 
     def wanted(self, queue: _Queue) -> int:
-        """How many records of a queue could begin now, if it had the turns."""
+        """How many records of a queue could begin now, if it had the slots."""
         return max(0, min(len(queue.works), self._ways.room()))
 
 
 class _Queue:
-    """The records of one origin; ``turns.Waiter``."""
+    """The records of one origin; ``origin_slots.Waiter``."""
 
     def __init__(self, backlog: Backlog, origin: str) -> None:
         self.origin = origin
@@ -123,8 +123,8 @@ class _Queue:
     def wanted(self) -> int:
         return self._backlog.wanted(self)
 
-    def admit(self, turn: Turn) -> None:
-        self._backlog.admit(self, turn)
+    def admit(self, slot: Slot) -> None:
+        self._backlog.admit(self, slot)
 
     def refuse(self, busy: OriginBusy) -> None:
         self._backlog.refuse(self, busy)

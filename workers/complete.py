@@ -26,12 +26,12 @@ from schemas.secrets import referring
 from schemas.urls import origin_of
 from workers import ranges
 from workers.exchange import Body, Fault, Outgoing, TransferError
+from workers.origin_slots import OriginBusy, Slot
 from workers.redirects import STATUSES, RedirectRefused, next_hop
 from workers.retry import Retry, RetryPolicy, Settle, decide, retry_after
 from workers.secrets import Secrets
 from workers.slots import Slots
 from workers.transport import Transport
-from workers.turns import OriginBusy, Turn
 from workers.uploads import Elsewhere, opened
 from workers.verification import by_origin, demands
 from workers.work import Work
@@ -89,16 +89,16 @@ class Completion:
         exchanges: Exchanges,
         elapsed: timedelta,
         policy: ScopePolicy,
-        turn: Turn,
+        slot: Slot,
         declare: Callable[[Work], Awaitable[None]],
     ) -> None:
         """``elapsed`` is the age of the fetch, which has a deadline.
 
-        ``turn`` is one with the origin of the request; ``declare`` returns once Redis
+        ``slot`` is one with the origin of the request; ``declare`` returns once Redis
         knows that the attempt of a work begins.
         """
         self._work = work
-        self._turn: Turn | None = turn
+        self._slot: Slot | None = slot
         self._exchanges = exchanges
         self._elapsed = elapsed
         self._policy = policy
@@ -140,7 +140,7 @@ class Completion:
         except StorageError as error:
             work.storage_failed(error)
         except OriginBusy as busy:
-            # The first exchange had its turn, and may have been all that is allowed.
+            # The first exchange had its slot, and may have been all that is allowed.
             if work.repeatable:
                 postpone(work, busy, self._elapsed, self._exchanges.deadline_of(work))
             else:
@@ -205,9 +205,9 @@ class Completion:
     async def _follow(self, outgoing: Outgoing, answer: _Answer) -> None:
         request, hops = self._work.request, 0
         while True:
-            turn, self._turn = self._turn, None
+            slot, self._slot = self._slot, None
             await self._exchanges.transport.exchange(
-                outgoing, answer, uploaded=self._uploaded, turn=turn
+                outgoing, answer, uploaded=self._uploaded, slot=slot
             )
             if answer.redirect is None:
                 return

@@ -1,4 +1,4 @@
-"""Keeps this process's turns in step with the grants of the fleet.
+"""Keeps this process's slots in step with the grants of the fleet.
 
 One call tells of many origins: of all in use a few times in a lease, of some as soon as
 there is news. Without Redis a grant holds until it ends; then an origin gets one
@@ -17,8 +17,8 @@ import structlog
 from broker.origins import BATCH, Origins
 from schemas.errors import Failure
 from workers.exchange import TransportLimits
+from workers.origin_slots import OriginSlots
 from workers.slots import Slots
-from workers.turns import OriginTurns
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ LONGEST_RETRY = 2.0
 
 
 class Grants:
-    """The turns of one process with every origin, as the fleet grants them."""
+    """The slots of one process with every origin, as the fleet grants them."""
 
     def __init__(
         self, origins: Origins, lease: timedelta, limits: TransportLimits
@@ -37,15 +37,15 @@ class Grants:
             limits.connections, 0, patience=self._lease, stirred=self._stirred
         )
         self._origins = origins
-        self._news: dict[str, OriginTurns] = {}
+        self._news: dict[str, OriginSlots] = {}
         self._wake = asyncio.Event()
 
     def hear(self, message: str) -> None:
         """Another process changed an origin: ``<nonce> <origin>``."""
         nonce, _, origin = message.partition(" ")
-        turns = self.slots.origins.get(origin)
-        if turns is not None and nonce != self._origins.nonce:
-            self._stirred(turns)
+        own = self.slots.origins.get(origin)
+        if own is not None and nonce != self._origins.nonce:
+            self._stirred(own)
 
     async def run(self) -> None:
         """Tell and hear, until cancelled."""
@@ -70,8 +70,8 @@ class Grants:
         with suppress(Failure):
             await self._tell(list(self.slots.origins.values()), tick=False)
 
-    def _stirred(self, turns: OriginTurns) -> None:
-        self._news[turns.origin] = turns
+    def _stirred(self, own: OriginSlots) -> None:
+        self._news[own.origin] = own
         self._wake.set()
 
     async def _sleep(self, seconds: float, *, wakeable: bool) -> None:
@@ -92,31 +92,31 @@ class Grants:
         news, self._news = self._news, {}
         await self._tell([*(self.slots.origins if tick else news).values()], tick=tick)
 
-    async def _tell(self, all_turns: Sequence[OriginTurns], *, tick: bool) -> None:
+    async def _tell(self, origins: Sequence[OriginSlots], *, tick: bool) -> None:
         loop = asyncio.get_running_loop()
-        for start in range(0, len(all_turns), BATCH):
-            some = all_turns[start : start + BATCH]
+        for start in range(0, len(origins), BATCH):
+            some = origins[start : start + BATCH]
             now = loop.time()
-            idle = [turns.idle for turns in some]
-            reports = [turns.report(now, tick=tick) for turns in some]
+            idle = [own.idle for own in some]
+            reports = [own.report(now, tick=tick) for own in some]
             try:
                 grants = await self._origins.renew(reports)
             except Failure:
-                for turns, report in zip(some, reports, strict=True):
-                    turns.unheard(report)
-                self._go_on_alone(all_turns[start:])
+                for own, report in zip(some, reports, strict=True):
+                    own.unheard(report)
+                self._go_on_alone(origins[start:])
                 raise
             ends = now + self._lease
-            for turns, report, grant in zip(some, reports, grants, strict=True):
-                if turns.heard(report, grant, loop.time(), ends):
-                    self._stirred(turns)
-                self.slots.serve(turns)
-            for turns, was_idle in zip(some, idle, strict=True):
-                if was_idle and turns.idle and turns.pause(loop.time()) == 0:
-                    self.slots.forget(turns)
+            for own, report, grant in zip(some, reports, grants, strict=True):
+                if own.heard(report, grant, loop.time(), ends):
+                    self._stirred(own)
+                self.slots.serve(own)
+            for own, was_idle in zip(some, idle, strict=True):
+                if was_idle and own.idle and own.pause(loop.time()) == 0:
+                    self.slots.forget(own)
 
-    def _go_on_alone(self, all_turns: Sequence[OriginTurns]) -> None:
-        for turns in all_turns:
-            turns.go_on_alone(asyncio.get_running_loop().time())
-            self._news[turns.origin] = turns
-            self.slots.serve(turns)
+    def _go_on_alone(self, origins: Sequence[OriginSlots]) -> None:
+        for own in origins:
+            own.go_on_alone(asyncio.get_running_loop().time())
+            self._news[own.origin] = own
+            self.slots.serve(own)

@@ -25,7 +25,7 @@ from schemas.errors import Failure, StorageError, Unreachable
 from schemas.policies import ScopePolicy
 from workers.backlog import Backlog, Ways
 from workers.complete import Completion, Exchanges, postpone
-from workers.turns import OriginBusy, Turn
+from workers.origin_slots import OriginBusy, Slot
 from workers.work import Allowance, Work
 
 log = structlog.get_logger()
@@ -63,6 +63,8 @@ class Lane:
         self._wake = asyncio.Event()
         self._stopping = False
         self._urgent = False
+        self._more = True
+        """Whether there were as many records to claim as were wanted."""
         self._reported_at = 0.0
         self._moved_at = 0.0
         self._opened_at = 0.0
@@ -89,6 +91,7 @@ class Lane:
             self._settings.max_record_bytes or 0,
         )
         self._age, self._opened_at = opened.age, self._now()
+        self._more = len(opened.claims) >= self._capacity
         self._admit(opened.claims)
         checkpoints = asyncio.create_task(self._checkpoint_for_ever())
         refusal: Refusal | None = None
@@ -189,19 +192,19 @@ class Lane:
     def _elapsed(self) -> timedelta:
         return self._age + timedelta(seconds=self._now() - self._opened_at)
 
-    def _begin(self, work: Work, turn: Turn) -> None:
+    def _begin(self, work: Work, slot: Slot) -> None:
         completion = Completion(
             work,
             self._exchanges,
             self._elapsed,
             self._policy,
-            turn,
+            slot,
             self._declare,
         )
         task = asyncio.create_task(completion.run())
         self._running[task] = work
         # Also where the task is cancelled before it has begun.
-        task.add_done_callback(lambda _: turn.release())
+        task.add_done_callback(lambda _: slot.release())
         task.add_done_callback(self._end)
 
     def _postpone(self, work: Work, busy: OriginBusy) -> None:
@@ -229,7 +232,9 @@ class Lane:
         beat = (
             self._now() - self._reported_at > self._settings.lease.total_seconds() / 3
         )
-        if not (ended or moved or beat or self._urgent or not self._held):
+        # Records that wait for their origin make room for others.
+        claim = self._more and self._capacity - self._held >= BATCH
+        if not (ended or moved or beat or self._urgent or claim or not self._held):
             return Answer(None)
         self._urgent = False
         reports = [work.report() for work in (*ended, *moved)]
@@ -336,6 +341,7 @@ class Lane:
                 pause = min(2 * pause, 2.0)
             else:
                 self._reported_at = self._now()
+                self._more = len(answer.claims) >= want > 0 or (self._more and not want)
                 return answer
 
     async def _give_back(self) -> None:

@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 
-from workers.turns import OriginBusy, OriginTurns, Turn, Waiter
+from workers.origin_slots import OriginBusy, OriginSlots, Slot, Waiter
 
 
 class Slots:
-    """Hands out turns with origins: first come, first served by each.
+    """Hands out slots with origins: first come, first served by each.
 
-    Without ``stirred`` every origin has ``per_origin`` turns. With it that many are
+    Without ``stirred`` every origin has ``per_origin`` own. With it that many are
     for somebody else to grant: it is called with each origin of which there is news.
     Who waits for longer than ``patience`` seconds is sent away.
     """
@@ -28,66 +28,66 @@ class Slots:
         per_origin: int,
         *,
         patience: float = math.inf,
-        stirred: Callable[[OriginTurns], None] | None = None,
+        stirred: Callable[[OriginSlots], None] | None = None,
     ) -> None:
-        self.origins: dict[str, OriginTurns] = {}
+        self.origins: dict[str, OriginSlots] = {}
         self._total = total
         self._granted = per_origin if stirred is None else 0
         self._patience = patience
         self._stirred = stirred
         self._taken = 0
-        self._lines: dict[str, OriginTurns] = {}
+        self._lines: dict[str, OriginSlots] = {}
         """The origins with a line; the one that was served last is the last."""
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def take(self, origin: str) -> Turn | None:
-        """Take a turn if there is one now, and nobody waits for it.
+    def take(self, origin: str) -> Slot | None:
+        """Take a slot if there is one now, and nobody waits for it.
 
         Raises:
             OriginBusy: there is none for so long that it is better to come back.
         """
-        turns, now = self._turns(origin), _now()
-        self._check_pause(turns, now)
-        if turns.line or self._taken >= self._total or turns.ready_at(now) > now:
+        own, now = self._own(origin), _now()
+        self._check_pause(own, now)
+        if own.line or self._taken >= self._total or own.ready_at(now) > now:
             return None
-        return self._take(turns, now)
+        return self._take(own, now)
 
     def line_up(self, origin: str, waiter: Waiter) -> None:
-        """Wait for a turn, behind those who wait already."""
-        turns = self._lines[origin] = self._turns(origin)
-        turns.line.append(waiter)
-        if self._stirred is not None and turns.hungry():
-            self._stirred(turns)
-        self._settle(turns, _now())
+        """Wait for a slot, behind those who wait already."""
+        own = self._lines[origin] = self._own(origin)
+        own.line.append(waiter)
+        if self._stirred is not None and own.hungry():
+            self._stirred(own)
+        self._settle(own, _now())
 
     def leave(self, origin: str, waiter: Waiter) -> None:
         """Wait no more; harmless for one who does not wait."""
-        turns = self.origins.get(origin)
-        if turns is not None and waiter in turns.line:
-            turns.line.remove(waiter)
-            self._settle(turns, _now())
+        own = self.origins.get(origin)
+        if own is not None and waiter in own.line:
+            own.line.remove(waiter)
+            self._settle(own, _now())
 
-    async def acquire(self, origin: str) -> Turn:
-        """Return a turn, to be released.
+    async def acquire(self, origin: str) -> Slot:
+        """Return a slot, to be released.
 
         Raises:
             OriginBusy: there is none for so long that it is better to come back.
         """
-        turn = self.take(origin)
-        if turn is not None:
-            return turn
+        slot = self.take(origin)
+        if slot is not None:
+            return slot
         loop = asyncio.get_running_loop()
         waiter = _Caller(loop.create_future())
         self.line_up(origin, waiter)
         timer = None
         if self._patience < math.inf:
-            detail = "every turn with the origin is taken"
+            detail = "every slot with the origin is taken"
             busy = OriginBusy(timedelta(seconds=self._patience / 2), detail)
             timer = loop.call_later(
                 self._patience, self._send_away, origin, waiter, busy
             )
         try:
-            return await waiter.turn
+            return await waiter.slot
         except asyncio.CancelledError:
             self.leave(origin, waiter)
             waiter.cancelled()
@@ -100,89 +100,89 @@ class Slots:
         self.leave(origin, waiter)
         waiter.refuse(busy)
 
-    def serve(self, turns: OriginTurns) -> None:
+    def serve(self, own: OriginSlots) -> None:
         """Hand out what has become free with one origin."""
         now = _now()
-        while turns.line and self._taken < self._total and turns.ready_at(now) <= now:
-            turns.line.popleft().admit(self._take(turns, now))
-        if turns.line and turns.pause(now) > self._patience:
-            waiting = list(turns.line)
-            turns.line.clear()
+        while own.line and self._taken < self._total and own.ready_at(now) <= now:
+            own.line.popleft().admit(self._take(own, now))
+        if own.line and own.pause(now) > self._patience:
+            waiting = list(own.line)
+            own.line.clear()
             for waiter in waiting:
-                waiter.refuse(self._paused(turns, now))
-        self._settle(turns, now)
+                waiter.refuse(self._paused(own, now))
+        self._settle(own, now)
 
     def answered(self, origin: str) -> None:
         """Note a good answer, after which a lowered limit may rise."""
-        self._turns(origin).praise()
+        self._own(origin).praise()
 
     def complained(self, origin: str, reason: str, pause: timedelta) -> None:
         """Lower the limit of an origin that cannot cope, and leave it alone so long."""
-        turns = self._turns(origin)
-        turns.complain(reason, _now() + pause.total_seconds())
+        own = self._own(origin)
+        own.complain(reason, _now() + pause.total_seconds())
         if self._stirred is not None:
-            self._stirred(turns)
-        self.serve(turns)
+            self._stirred(own)
+        self.serve(own)
 
-    def forget(self, turns: OriginTurns) -> None:
+    def forget(self, own: OriginSlots) -> None:
         """Drop what is known of an origin that nobody uses."""
-        self._stop_timer(turns)
-        self.origins.pop(turns.origin, None)
+        self._stop_timer(own)
+        self.origins.pop(own.origin, None)
 
-    def _turns(self, origin: str) -> OriginTurns:
-        turns = self.origins.get(origin)
-        if turns is None:
-            turns = self.origins[origin] = OriginTurns(origin, self._granted)
-        return turns
+    def _own(self, origin: str) -> OriginSlots:
+        own = self.origins.get(origin)
+        if own is None:
+            own = self.origins[origin] = OriginSlots(origin, self._granted)
+        return own
 
-    def _check_pause(self, turns: OriginTurns, now: float) -> None:
-        if turns.pause(now) > self._patience:
-            raise self._paused(turns, now)
+    def _check_pause(self, own: OriginSlots, now: float) -> None:
+        if own.pause(now) > self._patience:
+            raise self._paused(own, now)
 
-    def _paused(self, turns: OriginTurns, now: float) -> OriginBusy:
-        delay = timedelta(seconds=turns.pause(now))
-        return OriginBusy(delay, f"the origin asked to wait: {turns.reason}")
+    def _paused(self, own: OriginSlots, now: float) -> OriginBusy:
+        delay = timedelta(seconds=own.pause(now))
+        return OriginBusy(delay, f"the origin asked to wait: {own.reason}")
 
-    def _take(self, turns: OriginTurns, now: float) -> Turn:
+    def _take(self, own: OriginSlots, now: float) -> Slot:
         self._taken += 1
-        turns.take(now)
-        return Turn(turns, self._release)
+        own.take(now)
+        return Slot(own, self._release)
 
-    def _release(self, turns: OriginTurns) -> None:
+    def _release(self, own: OriginSlots) -> None:
         full = self._taken >= self._total
         self._taken -= 1
-        turns.taken -= 1
-        if self._stirred is not None and turns.may_yield(_now()):
-            self._stirred(turns)
+        own.taken -= 1
+        if self._stirred is not None and own.may_yield(_now()):
+            self._stirred(own)
         if not full:
-            self.serve(turns)
+            self.serve(own)
             return
         for waited in list(self._lines.values()):
             if self._taken < self._total:
                 self._lines[waited.origin] = self._lines.pop(waited.origin)
                 self.serve(waited)
-        self._settle(turns, _now())
+        self._settle(own, _now())
 
-    def _settle(self, turns: OriginTurns, now: float) -> None:
+    def _settle(self, own: OriginSlots, now: float) -> None:
         """Leave an origin as nobody has to look at it before the next event."""
-        if turns.line:
-            self._serve_at(turns, now, turns.ready_at(now))
+        if own.line:
+            self._serve_at(own, now, own.ready_at(now))
             return
-        self._lines.pop(turns.origin, None)
-        self._stop_timer(turns)
-        # Where another grants the turns, it is told first that they are not used.
-        if self._stirred is None and not turns.taken and not turns.pause(now):
-            self.forget(turns)
+        self._lines.pop(own.origin, None)
+        self._stop_timer(own)
+        # Where another grants the slots, it is told first that they are not used.
+        if self._stirred is None and not own.taken and not own.pause(now):
+            self.forget(own)
 
-    def _serve_at(self, turns: OriginTurns, now: float, ready: float) -> None:
-        self._stop_timer(turns)
+    def _serve_at(self, own: OriginSlots, now: float, ready: float) -> None:
+        self._stop_timer(own)
         if now < ready < math.inf:
             loop = asyncio.get_running_loop()
-            timer = loop.call_at(ready, self.serve, turns)
-            self._timers[turns.origin] = timer
+            timer = loop.call_at(ready, self.serve, own)
+            self._timers[own.origin] = timer
 
-    def _stop_timer(self, turns: OriginTurns) -> None:
-        timer = self._timers.pop(turns.origin, None)
+    def _stop_timer(self, own: OriginSlots) -> None:
+        timer = self._timers.pop(own.origin, None)
         if timer is not None:
             timer.cancel()
 
@@ -192,24 +192,24 @@ class _Caller:
 
     wanted = 1
 
-    def __init__(self, turn: asyncio.Future[Turn]) -> None:
-        self.turn = turn
+    def __init__(self, slot: asyncio.Future[Slot]) -> None:
+        self.slot = slot
 
-    def admit(self, turn: Turn) -> None:
-        if self.turn.cancelled():  # its task has not run since
-            turn.release()
+    def admit(self, slot: Slot) -> None:
+        if self.slot.cancelled():  # its task has not run since
+            slot.release()
         else:
-            self.turn.set_result(turn)
+            self.slot.set_result(slot)
 
     def refuse(self, busy: OriginBusy) -> None:
-        if not self.turn.done():
-            self.turn.set_exception(busy)
+        if not self.slot.done():
+            self.slot.set_exception(busy)
 
     def cancelled(self) -> None:
-        """Pass on a turn that came together with the cancellation."""
-        ended = self.turn.done() and not self.turn.cancelled()
-        if ended and self.turn.exception() is None:
-            self.turn.result().release()
+        """Pass on a slot that came together with the cancellation."""
+        ended = self.slot.done() and not self.slot.cancelled()
+        if ended and self.slot.exception() is None:
+            self.slot.result().release()
 
 
 def _now() -> float:

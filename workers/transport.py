@@ -26,13 +26,13 @@ from workers.exchange import (
     TransportLimits,
 )
 from workers.handles import Easy
+from workers.origin_slots import Slot
 from workers.reach import Endpoint, Reach, addresses_of
 from workers.reactor import Reactor
 from workers.reception import Reception
 from workers.slots import Slots
 from workers.targets import Targets
 from workers.throttle import Throttle
-from workers.turns import Turn
 
 __all__ = [
     "Body",
@@ -53,7 +53,7 @@ class Transport:
     are servers that may not be reached, whatever the policy allows. Everything goes
     through ``proxy``, if there is one: it is asked for addresses that were checked
     here, or, with ``proxy_resolves``, for the names, which it looks up itself.
-    ``slots`` are whose turns the exchanges take; without them, some of its own.
+    ``slots`` are whose slots the exchanges take; without them, some of its own.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class Transport:
         sink: Sink,
         *,
         uploaded: Callable[[int], None] | None = None,
-        turn: Turn | None = None,
+        slot: Slot | None = None,
     ) -> None:
         """Send one request and hand its response to ``sink``; a redirect is a response.
 
         Returns when the body has ended as its head announced, or when the sink did not
         want it. ``uploaded`` hears how many bytes of the request's body went out so
         far. Requests other than GET and HEAD are sent once, on a connection of their
-        own. Cancelling ends the transfer at once. ``turn`` is one that was taken for
+        own. Cancelling ends the transfer at once. ``slot`` is one that was taken for
         it; it is released, and without it the exchange waits for one.
 
         Raises:
@@ -120,11 +120,11 @@ class Transport:
             TransferError: there is no whole response; its ``fault`` tells the kind.
             Exception: whatever the sink, ``uploaded`` or the request's body raised.
         """
-        turn = turn or await self._slots.acquire(origin_of(outgoing.url))
+        slot = slot or await self._slots.acquire(origin_of(outgoing.url))
         try:
             await self._exchange(outgoing, sink, uploaded)
         finally:
-            turn.release()
+            slot.release()
 
     async def _exchange(
         self, outgoing: Outgoing, sink: Sink, uploaded: Callable[[int], None] | None

@@ -125,7 +125,8 @@ local function tend(hash, holders, grants, origin, words, reason)
   end
 
   local freed = (others.my_held or 0) > booked or (others.my_rate or 0) > booked_pace
-  local short = granted < share or pace < even
+  -- What the others want may be less by now, and what they hold more than their share.
+  local short = (granted < want and others.held > 0) or pace < even
   if short and now - tonumber(redis.call('HGET', hash, 'nudgedAt') or 0) >= lease / 10 then
     redis.call('HSET', hash, 'nudgedAt', now)
     state.news = true

@@ -1,4 +1,4 @@
-"""Who comes to a turn, and when: in order, and nobody for ever last."""
+"""Who comes to a slot, and when: in order, and nobody for ever last."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TypeVar
 import pytest
 
 from broker.origins import Grant
+from workers.origin_slots import OriginBusy, OriginSlots, Slot
 from workers.slots import Slots
-from workers.turns import OriginBusy, OriginTurns, Turn
 
 T = TypeVar("T")
 A, B = "http://a", "http://b"
@@ -23,19 +23,19 @@ async def soon(work: Awaitable[T]) -> T:
 
 
 class Line:
-    """Waits for turns, and keeps those that it gets."""
+    """Waits for slots, and keeps those that it gets."""
 
     wanted = 1
 
     def __init__(self, name: str, served: list[str]) -> None:
-        self.turns: list[Turn] = []
+        self.slots: list[Slot] = []
         self.refused: list[OriginBusy] = []
         self._name = name
         self._served = served
 
-    def admit(self, turn: Turn) -> None:
+    def admit(self, slot: Slot) -> None:
         """See ``Waiter``."""
-        self.turns.append(turn)
+        self.slots.append(slot)
         self._served.append(self._name)
 
     def refuse(self, busy: OriginBusy) -> None:
@@ -55,7 +55,7 @@ async def test_turns_of_one_origin_come_in_order_and_leave_others_alone() -> Non
     first.release()
     first.release()
     slots.leave(A, lines[1])
-    lines[0].turns[0].release()
+    lines[0].slots[0].release()
 
     assert overtaking is None
     assert elsewhere is not None
@@ -64,15 +64,15 @@ async def test_turns_of_one_origin_come_in_order_and_leave_others_alone() -> Non
 
 async def test_a_slot_that_is_short_goes_round_the_origins() -> None:
     slots, served = Slots(1, 9), list[str]()
-    turn = slots.take(A)
-    assert turn is not None
+    slot = slots.take(A)
+    assert slot is not None
     lines = [Line(f"{origin}{n}", served) for n in (1, 2) for origin in (A, B)]
     for at, line in enumerate(lines):
         slots.line_up((A, B)[at % 2], line)
 
-    turn.release()
+    slot.release()
     for _ in range(3):
-        next(line for line in lines if line.turns).turns.pop().release()
+        next(line for line in lines if line.slots).slots.pop().release()
 
     assert served == [f"{A}1", f"{B}1", f"{A}2", f"{B}2"]
 
@@ -80,13 +80,13 @@ async def test_a_slot_that_is_short_goes_round_the_origins() -> None:
 async def test_a_cancelled_caller_passes_its_turn_on() -> None:
     """Also when both come in the same moment."""
     slots = Slots(9, 1)
-    turn = slots.take(A)
-    assert turn is not None
+    slot = slots.take(A)
+    assert slot is not None
     tasks = [asyncio.create_task(slots.acquire(A)) for _ in range(4)]
     await asyncio.sleep(0)
 
     tasks[0].cancel()
-    turn.release()
+    slot.release()
     tasks[1].cancel()
     await asyncio.wait(tasks[:2])
     (await soon(tasks[2])).release()
@@ -97,20 +97,20 @@ async def test_a_cancelled_caller_passes_its_turn_on() -> None:
 
 async def test_who_waits_for_too_long_is_sent_away() -> None:
     slots = Slots(9, 1, patience=0.01)
-    turn = slots.take(A)
-    assert turn is not None
+    slot = slots.take(A)
+    assert slot is not None
 
-    with pytest.raises(OriginBusy, match="every turn with the origin is taken"):
+    with pytest.raises(OriginBusy, match="every slot with the origin is taken"):
         await soon(slots.acquire(A))
 
-    turn.release()
+    slot.release()
     assert not slots.origins
 
 
 async def test_a_long_pause_sends_everybody_away_and_others_are_served() -> None:
     """Faults 58."""
     slots, line = Slots(9, 1, patience=10), Line("x", [])
-    turn = slots.take(A)
+    slot = slots.take(A)
     slots.line_up(A, line)
     waiting = asyncio.create_task(slots.acquire(A))
     await asyncio.sleep(0)
@@ -124,33 +124,33 @@ async def test_a_long_pause_sends_everybody_away_and_others_are_served() -> None
     with pytest.raises(OriginBusy):
         slots.take(A)
     assert slots.take(B) is not None
-    assert turn is not None
+    assert slot is not None
 
 
 async def test_a_short_pause_is_waited_for() -> None:
     slots = Slots(9, 1, patience=10)
     slots.complained(A, "status 503", timedelta(milliseconds=20))
 
-    turn = await soon(slots.acquire(A))
+    slot = await soon(slots.acquire(A))
 
-    turn.release()
+    slot.release()
 
 
 async def test_turns_that_another_grants_wait_for_the_grant() -> None:
-    news: list[OriginTurns] = []
+    news: list[OriginSlots] = []
     slots = Slots(9, 5, stirred=news.append)
     waiting = [asyncio.create_task(slots.acquire(A)) for _ in range(3)]
     await asyncio.sleep(0)
-    [turns, *more] = news
-    report = turns.report(0.0, tick=False)
+    [own, *more] = news
+    report = own.report(0.0, tick=False)
 
-    turns.heard(report, Grant(2, None), 0.0, 1e9)
-    slots.serve(turns)
+    own.heard(report, Grant(2, None), 0.0, 1e9)
+    slots.serve(own)
     done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     await asyncio.sleep(0)
 
-    assert (report.wanted, more) == (3, [turns, turns])
-    assert turns.taken == 2
+    assert (report.wanted, more) == (3, [own, own])
+    assert own.taken == 2
     for task in done:
         task.result().release()
     for task in waiting:

@@ -1,4 +1,4 @@
-"""What this process may ask of one origin, and what it does ask: the turns there.
+"""What this process may ask of one origin, and what it does ask: the slots there.
 
 A grant says how many exchanges may run, and at which rate they may begin; it ends
 unless it is renewed. Then the process goes on alone, with one exchange at a time.
@@ -32,42 +32,42 @@ class OriginBusy(Exception):
 
 
 class Waiter(Protocol):
-    """Stands in line for turns with one origin."""
+    """Stands in line for slots with one origin."""
 
     @property
     def wanted(self) -> int:
-        """How many turns it could use now."""
+        """How many slots it could use now."""
 
-    def admit(self, turn: Turn) -> None:
-        """Leave the line with a turn, which may be released at once."""
+    def admit(self, slot: Slot) -> None:
+        """Leave the line with a slot, which may be released at once."""
 
     def refuse(self, busy: OriginBusy) -> None:
         """Leave the line without one."""
 
 
-class Turn:
+class Slot:
     """The right to one exchange with an origin, until it is released."""
 
     __slots__ = ("_origin", "_release")
 
     def __init__(
-        self, origin: OriginTurns, release: Callable[[OriginTurns], None]
+        self, origin: OriginSlots, release: Callable[[OriginSlots], None]
     ) -> None:
-        self._origin: OriginTurns | None = origin
+        self._origin: OriginSlots | None = origin
         self._release = release
 
     def release(self) -> None:
-        """Give the turn back; to do so again is harmless."""
+        """Give the slot back; to do so again is harmless."""
         origin, self._origin = self._origin, None
         if origin is not None:
             self._release(origin)
 
 
-class OriginTurns:
-    """The turns with one origin: those granted, those taken, those waited for."""
+class OriginSlots:
+    """The slots with one origin: those granted, those taken, those waited for."""
 
     def __init__(self, origin: str, granted: int = 0) -> None:
-        """``granted`` turns may be taken before anybody else is heard."""
+        """``granted`` slots may be taken before anybody else is heard."""
         self.origin = origin
         self.line: deque[Waiter] = deque()
         self.taken = 0
@@ -86,7 +86,7 @@ class OriginTurns:
         return self._granted if now < self._ends else 1
 
     def ready_at(self, now: float) -> float:
-        """When the next exchange may begin; never, as long as no turn is free."""
+        """When the next exchange may begin; never, as long as no slot is free."""
         if self.taken >= self.limit(now):
             return _NEVER
         waits_for_share = self._next_at == _NEVER and now < self._ends
