@@ -78,13 +78,19 @@ class OriginLook:
     used: int
     processes: int
     rate: float | None
-    paused: timedelta
-    """The time that is left of a pause."""
     reason: str
+    """Why the limit is low, for people; empty if it is not."""
     lowered_at: int | None
-    """Milliseconds since the epoch."""
+    """Milliseconds since the epoch, as the others."""
+    paused_until: int | None
     now: int
-    """The time of this look, likewise."""
+    """The time of this look."""
+
+    @property
+    def paused(self) -> timedelta:
+        """The time that is left of a pause."""
+        left = 0 if self.paused_until is None else self.paused_until - self.now
+        return timedelta(milliseconds=left)
 
 
 class Origins:
@@ -170,7 +176,7 @@ def _look(
     words = [value.decode() for value in flat]
     fields = dict(zip(words[::2], words[1::2], strict=True))
     lowered = fields.get("loweredAt")
-    paused = max(0, int(fields.get("pausedUntil", 0)) - now)
+    paused_until = int(fields.get("pausedUntil", 0))
     return OriginLook(
         origin,
         limit=int(fields["limit"]),
@@ -178,8 +184,8 @@ def _look(
         used=sum(int(grant.split()[2]) for grant in grants),
         processes=len(grants),
         rate=float(fields["rate"]) or None,
-        paused=timedelta(milliseconds=paused),
         reason=fields.get("reason", ""),
         lowered_at=int(lowered) if lowered else None,
+        paused_until=paused_until if paused_until > now else None,
         now=now,
     )

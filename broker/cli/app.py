@@ -17,6 +17,7 @@ from broker.cli import (
     dead,
     doctor,
     fetch,
+    origins,
     replay,
     scopes,
     show,
@@ -62,6 +63,7 @@ def command_line() -> typer.Typer:
     app.command()(replay.replay)
     app.add_typer(scopes.command_line(), name="scope")
     app.command()(sweep.sweep)
+    app.command()(origins.origins)
     app.command()(doctor.doctor)
     return app
 

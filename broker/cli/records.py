@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from broker.keys import FetchKeys
 from schemas.errors import InvalidState
 from schemas.fetches import FailureReason, FetchState, Result
 from schemas.records import RecordResult
+from schemas.urls import origin_of
 
 if TYPE_CHECKING:
     from broker.manager import BackgroundFetchManager
@@ -56,6 +58,11 @@ class RecordView:
             return validators.length
         told = (head.get("Content-Length") if head is not None else "") or ""
         return int(told) if told.isascii() and told.isdigit() else 0
+
+    def waits_for(self, origins: Mapping[str, str]) -> str:
+        """What ``origins`` says of this record's, if it is open."""
+        is_open = self.result is RecordResult.OPEN
+        return origins.get(origin_of(self.url), "") if is_open else ""
 
     def as_json(self) -> dict[str, Any]:
         """The record with names in the manner of the IDL."""

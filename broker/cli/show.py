@@ -106,6 +106,7 @@ def get(
 
 
 async def _get(id: str, json: bool, manager: BackgroundFetchManager) -> int:
+    from broker.cli.origins import reasons_to_wait
     from broker.cli.records import records_of
     from broker.places import waiting
 
@@ -115,8 +116,12 @@ async def _get(id: str, json: bool, manager: BackgroundFetchManager) -> int:
     records = await records_of(manager, registration)
     state = registration.state
     reasons = await waiting(manager.connection, manager.settings, [state])
+    origins = await reasons_to_wait(manager, records)
     if json:
-        rows = [record.as_json() for record in records]
+        rows = [
+            record.as_json() | {"waitsFor": record.waits_for(origins)}
+            for record in records
+        ]
         put_json(_as_json(state, reasons) | {"recordList": rows})
         return ExitCode.OK
     for line in _described(state, reasons.get(state.uid, "")):
@@ -127,7 +132,7 @@ async def _get(id: str, json: bool, manager: BackgroundFetchManager) -> int:
             str(record.status or ""),
             amount(record.look.stored, record.length),
             record.url,
-            record.look.state.detail,
+            record.look.state.detail or record.waits_for(origins),
         )
         for record in records
     ]

@@ -386,6 +386,7 @@ def test_get_shows_a_fetch_and_its_records(bgfetch: Bgfetch) -> None:
         "downloaded": 0,
         "length": 0,
         "attempts": 0,
+        "waitsFor": "",
     }
 
 
