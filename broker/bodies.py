@@ -186,7 +186,7 @@ class StoredStream:
         name, body = secrets.token_hex(8), self._body
         await self._reader.look(self._keys, self._index, reader=name)
         try:
-            here = self._reader.store
+            here = await self._reader.open()
             if body.store != here.id:
                 raise StorageError(
                     f"this body is on store {body.store}, this process has {here.id} "

@@ -75,11 +75,21 @@ class RecordReader:
             Unreachable: Redis does not answer.
             StorageError: the store cannot be opened.
         """
-        store = await to_thread.run_sync(lambda: self.store)
+        store = await self.open()
         if not self._introduced:
             await introduce(self._connection, store)
             self._introduced = True
         return store
+
+    async def open(self) -> BlobStore:
+        """Return the blob store, opened now if it was not, however long that takes.
+
+        Raises:
+            ConfigError, StorageError: it cannot be opened.
+        """
+        if self._opened is None:
+            return await to_thread.run_sync(lambda: self.store)
+        return self._opened
 
     @property
     def decoding(self) -> DecodingLimits:

@@ -133,6 +133,7 @@ class Response:
                 if checkpoint is not None and blob is None and look.stored:
                     part = checkpoint.part
                     decoder = self._decoder(look.state)
+                    await self._reader.open()
                     blob = self._open(checkpoint.store, part)
                 end = self._readable(look) if blob is not None else 0
                 if blob is not None and position < end:

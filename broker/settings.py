@@ -5,6 +5,7 @@ Durations are seconds in the environment (``BGFETCH_LEASE=10``) and ``timedelta`
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +47,9 @@ class Settings(BaseSettings):
     base_url: str = Field(
         "http://localhost:8780/", description="what relative URLs resolve against"
     )
-    store: Path | None = Field(None, description="directory of the blob store")
+    store: Path | str | None = Field(
+        None, description="the blob store: a directory, or a URL (s3, gs, az)"
+    )
     durability: Durability = Field(
         Durability.FULL, description="when bytes are forced to disk: full, boot or none"
     )
@@ -190,7 +193,18 @@ class Settings(BaseSettings):
     @property
     def store_directory(self) -> Path:
         """Where blobs are kept: ``BGFETCH_STORE``, else the user's data directory."""
-        return self.store or data_directory() / "blobs"
+        return Path(self.store) if self.store else data_directory() / "blobs"
+
+    @property
+    def store_url(self) -> str | None:
+        """Where blobs are kept if it is no directory."""
+        store = self.store
+        return store if isinstance(store, str) and "://" in store else None
+
+    @property
+    def store_place(self) -> str:
+        """Where blobs are kept, as every process on this machine may be told."""
+        return self.store_url or os.fspath(self.store_directory.absolute())
 
     @property
     def decoding(self) -> DecodingLimits:

@@ -17,9 +17,15 @@ def open_store(settings: Settings) -> BlobStore:
     """Open the store, or found one there. Blocks: call it in a thread.
 
     Raises:
+        ConfigError: ``BGFETCH_STORE`` is a URL that cannot be used.
         StorageError: it cannot be written to; the message says why.
     """
-    return DirectoryStore.open(settings.store_directory, settings.durability)
+    url = settings.store_url
+    if url is None:
+        return DirectoryStore.open(settings.store_directory, settings.durability)
+    from broker.objects import ObjectStore  # an extra, and slow to import
+
+    return ObjectStore.open(url)
 
 
 async def introduce(connection: Connection, store: BlobStore) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from anyio import CapacityLimiter
 
 from broker.codings import decoder_of
 from broker.settings import Settings, milliseconds
@@ -43,6 +44,8 @@ OVERLOADED = (429, 503)
 MAX_EMPTY_ANSWERS = 5
 """Answers in a row without a new byte before the record fails (BF-REC-27)."""
 _UNKNOWN = "an earlier attempt was interrupted, and may have reached the origin"
+UPLOADING = 256
+"""Threads of a process that may wait for a store in a network, all of them idle."""
 
 
 class Exchanges:
@@ -59,6 +62,7 @@ class Exchanges:
         self.transport = transport
         self.slots = slots
         self.store = store
+        self.threads = CapacityLimiter(UPLOADING) if store.remote else None
         self.secrets = Secrets(settings.secrets_dir)
         self.addresses = settings.allow_networks
         self.record_deadline = settings.record_deadline
@@ -137,6 +141,8 @@ class Completion:
                 idle = idle + 1 if work.length == before else 0
                 if idle > MAX_EMPTY_ANSWERS:
                     work.fail("the origin keeps answering without a new byte")
+            if self._exchanges.store.remote:
+                await work.keep()
         except StorageError as error:
             work.storage_failed(error)
         except OriginBusy as busy:

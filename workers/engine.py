@@ -120,6 +120,8 @@ class Engine:
         await cancel_all(self._background)
         if hasattr(self, "_transport"):
             await self._transport.aclose()
+        if hasattr(self, "_exchanges"):
+            self._exchanges.store.close()
             await self._grants.leave()
         if hasattr(self, "_queue"):
             await self._queue.aclose()

@@ -72,7 +72,8 @@ class Outgoing:
 class Sink(Protocol):
     """Takes the response. Called from the event loop, so it must not block for long.
 
-    What it raises ends the exchange and is raised again by it.
+    What it raises ends the exchange and is raised again by it, unless it is Congested:
+    then these bytes are given again when there is room for them, and none before.
     """
 
     def head(self, head: ResponseHead) -> bool:

@@ -174,7 +174,14 @@ class Lane:
         for claim in claims:
             if claim.index not in known:
                 parked = self._parked.pop(claim.index, None)
-                work = Work(claim, store, self._allowance, parked, digest=digest)
+                work = Work(
+                    claim,
+                    store,
+                    self._allowance,
+                    parked,
+                    digest=digest,
+                    threads=self._exchanges.threads,
+                )
                 self._backlog.add(work)
         self._backlog.serve()
 
@@ -321,9 +328,10 @@ class Lane:
         finish = self._exchanges.store.finish
         # Without a sync nothing waits for the disk, and the two threads would get in
         # each other's way at every system call: a sixth of the CPU of small files.
-        if self._settings.durability is Durability.NONE:
+        remote = self._exchanges.store.remote
+        if self._settings.durability is Durability.NONE and not remote:
             return finish(parts)
-        return await to_thread.run_sync(finish, parts)
+        return await to_thread.run_sync(finish, parts, abandon_on_cancel=remote)
 
     async def _report(self, reports: Sequence[RecordReport]) -> Answer:
         """Report until Redis answers; transfers go on meanwhile (§ lost replies)."""
@@ -361,10 +369,17 @@ class Lane:
     async def _checkpoint_for_ever(self) -> None:
         while True:
             await asyncio.sleep(self._settings.checkpoint_interval.total_seconds())
-            for work in list(self._running.values()):
-                if work.unsaved >= self._exchanges.store.worth:
-                    with suppress(StorageError):  # the next write tells the record
-                        await work.make_checkpoint()
+            store, works = self._exchanges.store, list(self._running.values())
+            due = [work for work in works if work.unsaved >= store.worth]
+            # A disk has one thing to do at a time; a network takes its time for each.
+            together = len(due) if store.remote else 1
+            for at in range(0, len(due), together or 1):
+                some = due[at : at + together]
+                await asyncio.gather(*(self._checkpoint(work) for work in some))
+
+    async def _checkpoint(self, work: Work) -> None:
+        with suppress(StorageError):  # the next write tells the record
+            await work.make_checkpoint()
 
     async def _close(self, refusal: Refusal | None) -> None:
         self._backlog.close()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
+from broker.store import Congested
 from workers.exchange import Fault, Outgoing, Sink, TransferError, TransportLimits
 from workers.heads import Received, read_head
 from workers.throttle import Throttle
@@ -46,6 +48,7 @@ class Reception:
         "_sink",
         "_throttle",
         "_uploaded",
+        "_wake",
         "_wanted",
         "answer",
         "error",
@@ -61,6 +64,7 @@ class Reception:
         limits: TransportLimits,
         *,
         clock: Callable[[], float],
+        wake: Callable[[Callable[[], None]], object] | None = None,
         uploaded: Callable[[int], None] | None = None,
         throttle: Throttle | None = None,
     ) -> None:
@@ -69,12 +73,13 @@ class Reception:
         """What ends the exchange, whatever libcurl calls it."""
         self.sent = 0
         self.received = 0
-        self.resume: Callable[[], None]
-        """Go on after a pause; set by whoever carries the transfer."""
+        self.resume: Callable[[], None] = _nothing
+        """Go on after a pause; set by whoever carries the transfer, on its loop."""
         self._outgoing = outgoing
         self._sink = sink
         self._limits = limits
         self._clock = clock
+        self._wake = wake
         self._uploaded = uploaded
         self._throttle = throttle
         self._paused = False
@@ -122,6 +127,8 @@ class Reception:
         try:
             if self._sink.write(chunk):
                 return None
+        except Congested as congestion:
+            return self._wait(len(chunk), congestion)
         except BaseException as error:
             return self._stop(error)
         return self._stop(TransferError(Fault.STOPPED, "the sink took enough"))
@@ -204,9 +211,9 @@ class Reception:
 
     def end(self) -> None:
         """Wait for no turn any more."""
+        self.resume = _nothing
         if self._throttle is not None:
             self._throttle.forget(self)
-            del self.resume
 
     def _admitted(self, count: int) -> bool:
         assert self._throttle is not None
@@ -214,6 +221,25 @@ class Reception:
         if not self._paused:
             self._throttle.took(count)
         return not self._paused
+
+    def _wait(self, size: int, congestion: Congested) -> int:
+        """Pause until the sink has room; the same bytes are offered again then."""
+        self._paused = True
+        self.received -= size
+        if self._throttle is not None:
+            self._throttle.took(-size)
+        congestion.wait(self._go_on_soon)
+        return PAUSE
+
+    def _go_on_soon(self) -> None:
+        """Go on from whatever thread this is."""
+        assert self._wake is not None
+        with suppress(RuntimeError):  # the event loop is closed
+            self._wake(self._go_on)
+
+    def _go_on(self) -> None:
+        self._paused = False
+        self.resume()
 
     def _head_complete(self) -> int | None:
         if self.answer is not None:
@@ -253,3 +279,7 @@ class Reception:
         if self.error is None:
             self.error = error
         return STOP
+
+
+def _nothing() -> None:
+    """Stand in for ``resume`` while there is no transfer."""

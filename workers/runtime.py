@@ -22,7 +22,13 @@ from broker.signals import on_first_signal
 from broker.store import BlobStore
 from broker.stream import Begun, Subscription
 from broker.tasks import cancel_all
-from schemas.errors import Failure, InvalidState, QuotaExceeded, StorageError
+from schemas.errors import (
+    ConfigError,
+    Failure,
+    InvalidState,
+    QuotaExceeded,
+    StorageError,
+)
 from workers.dispatch import Dispatcher, Observer
 from workers.housekeeping import Housekeeping
 from workers.keeper import Keeper
@@ -104,7 +110,7 @@ class Runtime:
         reclaimer = Reclaimer(
             Agenda(manager.connection, self._settings),
             manager.queue,
-            _store(manager),
+            await _store(manager),
             self._settings,
         )
         keeper.start()
@@ -205,11 +211,11 @@ def _on_loop(dispatcher: Dispatcher) -> Callable[[str], object]:
     return lambda delivery: loop.call_soon_threadsafe(dispatcher.lose, delivery)
 
 
-def _store(manager: BackgroundFetchManager) -> BlobStore | None:
+async def _store(manager: BackgroundFetchManager) -> BlobStore | None:
     """The blob store, for a subscriber that shares it with the workers."""
     try:
-        return manager.reader.store
-    except StorageError:
+        return await manager.reader.open()
+    except (ConfigError, StorageError):
         return None
 
 

@@ -137,6 +137,7 @@ class Transport:
             sink,
             self._limits,
             clock=multi.clock,
+            wake=multi.wake,
             uploaded=uploaded,
             throttle=multi.throttle,
         )
@@ -181,6 +182,7 @@ class _Multi:
     def __init__(self, limits: TransportLimits) -> None:
         self._loop = asyncio.get_running_loop()
         self.clock = self._loop.time
+        self.wake = self._loop.call_soon_threadsafe
         self._reactor = Reactor(self._act)
         self._active: dict[pycurl.Curl, tuple[Easy, _Done]] = {}
         self._interval = limits.interval
@@ -199,8 +201,7 @@ class _Multi:
         done: _Done = self._loop.create_future()
         self._multi.add_handle(easy.curl)
         self._active[easy.curl] = easy, done
-        if self.throttle is not None:
-            easy.reception.resume = partial(self._resume, easy)
+        easy.reception.resume = partial(self._resume, easy)
         if self._watchdog is None:
             self._look_later()
         try:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from broker.codings import Decoder
 from broker.lanes import Claim, RecordReport
-from broker.store import BlobStore, Part
+from broker.store import BlobStore, Congested, Part
 from schemas.errors import StorageError
 from schemas.records import (
     Checkpoint,
@@ -22,6 +24,8 @@ from schemas.records import (
 from schemas.requests import Request
 from workers.ranges import validators_of
 from workers.retry import may_repeat
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -58,8 +62,12 @@ class Work:
         parked: Work | None = None,
         *,
         digest: Digest = Digest.SHA256,
+        threads: CapacityLimiter | None = None,
     ) -> None:
-        """``parked`` is this lane's earlier work on the record, its part still open."""
+        """``parked`` is this lane's earlier work on the record, its part still open.
+
+        ``threads`` are those that wait for the store, others than usual if given.
+        """
         state = claim.state
         self.index = claim.index
         self.request: Request = claim.request
@@ -78,6 +86,7 @@ class Work:
         self.detail = state.detail
         self.uploaded = 0
         self._store = store
+        self._threads = threads
         self._allowance = allowance
         self._validators = state.validators
         self._checkpoint = state.checkpoint
@@ -128,12 +137,13 @@ class Work:
     def whole(self) -> bool:
         """Whether the part is complete and should become a blob."""
         exposed = (RecordResult.SUCCESS, RecordResult.BAD_STATUS)
-        return self.result in exposed and self.part is not None
+        kept = self._final or self.part is None
+        return self.result in exposed and not kept
 
     async def open(self) -> None:
         """Go on with the part that a predecessor left, if it can be proved (R4)."""
         if self.part is None and self._checkpoint is not None:
-            self.part = await to_thread.run_sync(self._resume, self._checkpoint)
+            self.part = await self._in_thread(self._resume, self._checkpoint)
         if self.part is None:
             self._checkpoint = self.head = self._validators = None
         self._count(self.length)
@@ -143,6 +153,15 @@ class Work:
         if part is not None:
             part.rehash()
         return part
+
+    async def _in_thread(self, step: Callable[..., T], *arguments: object) -> T:
+        # A thread that waits for a network is left to itself by those that leave.
+        return await to_thread.run_sync(
+            step,
+            *arguments,
+            abandon_on_cancel=self._store.remote,
+            limiter=self._threads,
+        )
 
     def _count(self, length: int) -> None:
         self._allowance.used += length - self._counted
@@ -158,7 +177,11 @@ class Work:
             )
 
     def write(self, chunk: bytes) -> bool:
-        """Store the next bytes; False if they exceed what this fetch may store."""
+        """Store the next bytes; False if they exceed what this fetch may store.
+
+        Raises:
+            Congested: the store has no room for them yet.
+        """
         if self._allowance.record and self._too_long(self.length + len(chunk)):
             return False
         exceeded = self._allowance.take(len(chunk))
@@ -169,7 +192,11 @@ class Work:
             self.settle(exceeded, f"more than {limit} bytes{whose}")
             return False
         assert self.part is not None
-        self.part.write(chunk)
+        try:
+            self.part.offer(chunk)
+        except Congested:
+            self._allowance.used -= len(chunk)
+            raise
         self._counted += len(chunk)
         return True
 
@@ -251,6 +278,16 @@ class Work:
                 length=self.part.length,
             )
 
+    async def keep(self) -> None:
+        """Make a whole part a blob now, and not together with others.
+
+        For stores that may take long: until this returns the record is open, and its
+        lane keeps its lease.
+        """
+        if self.whole and self.part is not None:
+            [failure] = await self._in_thread(self._store.finish, [self.part])
+            self.stored(failure)
+
     def flush(self) -> bool:
         """Make new bytes readable; True if there is something new to report."""
         if self.part is not None:
@@ -267,7 +304,7 @@ class Work:
         """Name the bytes that a successor need not download again (R5)."""
         part = self.part
         if part is not None:
-            checkpoint = await to_thread.run_sync(part.checkpoint)
+            checkpoint = await self._in_thread(part.checkpoint)
             # The part may have become a blob meanwhile, and its checkpoint final.
             if part is self.part and not self._final:
                 self._checkpoint = checkpoint

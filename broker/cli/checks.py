@@ -19,7 +19,7 @@ from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.stores import open_store
 from schemas import siblings
-from schemas.errors import Failure, StorageError
+from schemas.errors import Failure
 
 OLDEST_REDIS = (7, 0)
 SKEW_SECONDS = 2.0
@@ -78,22 +78,27 @@ def _packages() -> Check:
 
 
 def _store(settings: Settings) -> list[Check]:
-    directory = settings.store_directory
     try:
         store = open_store(settings)
         part = store.create()
         part.close()
         store.delete([part.name])
-        usage = shutil.disk_usage(directory)
-    except (StorageError, OSError) as error:
-        fix = "name a writable directory in BGFETCH_STORE"
+        store.close()
+    except Failure as error:
+        fix = "name a writable directory, or a bucket's URL, in BGFETCH_STORE"
         return [Check("store", Verdict.FAIL, f"{error}; {fix}")]
+    writable = f"{store.place} is writable, id {store.id}"
+    checks = [Check("store", Verdict.OK, writable)]
+    if settings.store_url is None:
+        checks.append(_disk(settings.store_directory))
+    return checks
+
+
+def _disk(directory: Path) -> Check:
+    usage = shutil.disk_usage(directory)
     told = f"{shown_size(usage.free)} free of {shown_size(usage.total)}"
     verdict = Verdict.OK if usage.free >= LEAST_FREE else Verdict.WARN
-    return [
-        Check("store", Verdict.OK, f"{directory} is writable, id {store.id}"),
-        Check("disk", verdict, told),
-    ]
+    return Check("disk", verdict, told)
 
 
 def _secrets(directory: Path | None) -> list[Check]:

@@ -186,7 +186,7 @@ def environment_of(settings: Settings, url: str) -> dict[str, str]:
     return {
         **os.environ,
         "BGFETCH_REDIS_URL": url,
-        "BGFETCH_STORE": str(settings.store_directory.absolute()),
+        "BGFETCH_STORE": settings.store_place,
         "BGFETCH_ALLOW_NETWORKS": allowed,
         "BGFETCH_CONCURRENCY": str(settings.concurrency),
         "BGFETCH_GRACE": str(settings.grace.total_seconds()),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -75,12 +74,12 @@ RedisURL = Annotated[
     ),
 ]
 Store = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--store",
         envvar="BGFETCH_STORE",
-        metavar="DIR",
-        help="where the bytes are kept",
+        metavar="DIR|URL",
+        help="where the bytes are kept: a directory, or s3://, gs:// or az://",
         show_default=False,
     ),
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
 from schemas.addresses import AddressPolicy
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.s3 import make_bucket, s3_server
 
 
 @pytest.fixture
@@ -41,3 +43,20 @@ async def manager(settings: Settings) -> AsyncIterator[BackgroundFetchManager]:
 def clock(manager: BackgroundFetchManager) -> Clock:
     """Time, as tests move it."""
     return Clock(manager)
+
+
+@pytest.fixture(scope="session")
+def s3_address() -> Iterator[str]:
+    """A server of the S3 protocol that asks for no credentials in particular."""
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def s3_url(s3_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store in an empty bucket, with credentials in the environment."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    bucket = f"bucket-{secrets.token_hex(8)}"
+    make_bucket(s3_address, bucket)
+    return f"s3://{bucket}/some/prefix?endpoint={s3_address}&region=us-east-1"

@@ -82,7 +82,7 @@ async def _keep(settings: Settings, commands: dict[str, list[str]]) -> int:
 
     async with server_for(settings) as (url, server), AsyncExitStack() as stack:
         say(_told(url, server))
-        say(f"bytes are kept in {settings.store_directory}")
+        say(f"bytes are kept in {settings.store_place}")
         environment = environment_of(settings, url)
         tasks = []
         for name, command in commands.items():

@@ -77,7 +77,7 @@ def _work(
     configure(log_format, log_level)
     _collect_less()
     structlog.get_logger().info(
-        "worker_starts", redis=masked(url), store=str(settings.store_directory)
+        "worker_starts", redis=masked(url), store=masked(settings.store_place)
     )
     return run_worker(
         url,
