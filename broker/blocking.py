@@ -29,6 +29,7 @@ from broker.record import BackgroundFetchRecord
 from broker.registration import BackgroundFetchRegistration
 from broker.response import Response
 from broker.settings import Settings
+from broker.subscribers import Subscribers
 
 _FACES = (
     BackgroundFetchManager,
@@ -36,6 +37,7 @@ _FACES = (
     BackgroundFetchRecord,
     Response,
     Dispatch,
+    Subscribers,
 )
 
 

@@ -20,6 +20,7 @@ from broker.queue import JobQueue, LaneJob
 from broker.records import RecordReader
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings, milliseconds
+from broker.subscribers import Subscribers
 from broker.watcher import Watcher
 from schemas.bodies import BodyStream
 from schemas.errors import DuplicateFetch, Failure, InvalidState, RejectedFetch
@@ -98,6 +99,11 @@ class BackgroundFetchManager:
     def scope(self) -> str:
         """The name of the scope."""
         return self._scope
+
+    @property
+    def subscribers(self) -> Subscribers:
+        """Who handles the events of the scope: look at them, pause, replay, remove."""
+        return Subscribers(self.connection, self.settings, self._scope)
 
     async def aclose(self) -> None:
         """Stop updates; registrations keep their last values."""

@@ -2,58 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
-from typing import NamedTuple
-
 from broker.connection import Connection
 from broker.departures import settle_departed
 from broker.keys import LEAVING, PRESENCE, ScopeKeys
 from broker.replays import Moment, replay_range
 from broker.settings import Settings
+from broker.standing import SubscriberLook, look_at_all, memberships
 from schemas.errors import InvalidState
-from schemas.filters import EventFilter
-
-NOBODY = b"-"
-"""The consumer that owns deliveries which wait for their time (R20)."""
-COUNTED = 10_000
-"""The largest lag that is counted where Redis does not know it."""
-
-
-class Standing(StrEnum):
-    """Whether a subscriber handles events."""
-
-    ACTIVE = "active"
-    PAUSED = "paused"
-    """Nothing new begins there."""
-    EXPIRED = "expired"
-    """No process of it was there for a retention: later events are not owed to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriberLook:
-    """How a subscriber stands, at one moment."""
-
-    name: str
-    takes: EventFilter
-    """The events that it is owed."""
-    state: Standing
-    processes: int
-    """Processes that live: that have extended their place within a lease."""
-    lag: int
-    """Events that no process of it has read yet."""
-    pending: int
-    """Deliveries that a process has, begun or about to."""
-    waiting: int
-    """Deliveries that failed, or were handed back, and wait for their time."""
-    dead: int
-    """Dead letters that wait to be replayed or purged."""
-    excluded: int
-    """Events that its filter has kept from it so far."""
-    oldest: timedelta | None
-    """Age of the oldest event among those that lag, are pending or wait."""
 
 
 class Subscribers:
@@ -71,20 +26,8 @@ class Subscribers:
         Raises:
             Unreachable: Redis does not answer.
         """
-        members = await self._members()
-        return [name for name, newest in members.items() if newest.left == "-"]
-
-    async def _members(self) -> dict[str, _Membership]:
-        """The newest membership of each subscriber that was not removed, by name."""
-        rows: dict[bytes, bytes] = await self._connection.ask(
-            "HGETALL", self._keys.subscribers
-        )
-        lines = {name.decode(): rows[name].decode().partition("\n") for name in rows}
-        return {
-            name: _Membership(*lines[name][0].split(" ", 4))
-            for name in sorted(lines)
-            if lines[name][0] != "removed"
-        }
+        found = await memberships(self._connection, self._keys)
+        return [name for name, newest in found.items() if newest.left is None]
 
     async def look(self) -> list[SubscriberLook]:
         """Return how each subscriber stands, by name.
@@ -92,70 +35,7 @@ class Subscribers:
         Raises:
             Unreachable: Redis does not answer.
         """
-        members = await self._members()
-        if not members:
-            return []
-        async with self._connection.answering():
-            rows = await self._connection.redis.xinfo_groups(self._keys.events)
-        groups = {row["name"].decode(): row for row in rows}
-        return [
-            await self._look(name, membership, groups.get(name, {}))
-            for name, membership in members.items()
-        ]
-
-    async def _look(
-        self, name: str, membership: _Membership, group: dict[str, object]
-    ) -> SubscriberLook:
-        keys, ask = self._keys.subscriber(name), self._connection.ask
-        read = group.get("last-delivered-id", b"0-0")
-        assert isinstance(read, bytes)
-        lag = group.get("lag")
-        count = 1 if isinstance(lag, int) else COUNTED
-        now, unread = await asyncio.gather(
-            self._connection.now(), self._unread(read.decode(), count)
-        )
-        processes, waiting, letters, copies, state = await asyncio.gather(
-            ask("ZCOUNT", keys.consumers, f"({now}", "+inf"),
-            ask("ZCARD", keys.due),
-            ask("HLEN", keys.dead),
-            ask("ZCARD", keys.copies),
-            ask("HMGET", keys.state, "paused", "excluded"),
-        )
-        pending, ages = 0, unread[:1]
-        if group:
-            async with self._connection.answering():
-                owned = await self._connection.redis.xpending(self._keys.events, name)
-            pending = sum(
-                row["pending"] for row in owned["consumers"] if row["name"] != NOBODY
-            )
-            ages = ages + ([owned["min"]] if owned["min"] else [])
-        born = min((int(entry.split(b"-")[0]) for entry in ages), default=None)
-        return SubscriberLook(
-            name,
-            EventFilter.parse(f"{membership.types} {membership.ids}"),
-            _standing(membership, paused=state[0] is not None),
-            processes,
-            lag if isinstance(lag, int) else len(unread),
-            pending,
-            waiting,
-            letters - copies,
-            int(state[1] or 0),
-            None if born is None else timedelta(milliseconds=max(0, now - born)),
-        )
-
-    async def _unread(self, last: str, most: int) -> list[bytes]:
-        """Entries after ``last``: Redis loses count when entries are deleted."""
-        found: list[bytes] = []
-        start = f"({last}"
-        while len(found) < most:
-            rows = await self._connection.ask(
-                "XRANGE", self._keys.events, start, "+", "COUNT", min(most, 500)
-            )
-            if not rows:
-                break
-            found += [entry for entry, _ in rows]
-            start = f"({found[-1].decode()}"
-        return found
+        return await look_at_all(self._connection, self._keys)
 
     async def pause(self, name: str) -> bool:
         """Let nothing new begin at a subscriber; False if there is no such.
@@ -239,19 +119,3 @@ class Subscribers:
             return False
         await settle_departed(self._connection, self._settings, self.scope, name)
         return True
-
-
-class _Membership(NamedTuple):
-    """A line of ``lua/_membership.lua``."""
-
-    joined: str
-    left: str
-    since: str
-    types: str
-    ids: str
-
-
-def _standing(membership: _Membership, *, paused: bool) -> Standing:
-    if membership.left != "-":
-        return Standing.EXPIRED
-    return Standing.PAUSED if paused else Standing.ACTIVE

@@ -67,7 +67,4 @@ async def _replay(
     until: datetime | timedelta | None,
     manager: BackgroundFetchManager,
 ) -> int:
-    from broker.subscribers import Subscribers
-
-    found = Subscribers(manager.connection, manager.settings, manager.scope)
-    return await found.replay(subscriber, since=since, until=until)
+    return await manager.subscribers.replay(subscriber, since=since, until=until)

@@ -16,7 +16,7 @@ from broker.cli.sure import Yes, make_sure
 
 if TYPE_CHECKING:
     from broker.manager import BackgroundFetchManager
-    from broker.subscribers import SubscriberLook, Subscribers
+    from broker.standing import SubscriberLook
 
 COLUMNS = (
     "subscriber",
@@ -112,8 +112,8 @@ def resume(
 
 
 async def _set_paused(name: str, paused: bool, manager: BackgroundFetchManager) -> bool:
-    subscribers = _subscribers(manager)
-    return await (subscribers.pause(name) if paused else subscribers.resume(name))
+    found = manager.subscribers
+    return await (found.pause(name) if paused else found.resume(name))
 
 
 def _report(
@@ -156,17 +156,11 @@ def unsubscribe(
 
 
 async def _look(manager: BackgroundFetchManager) -> list[SubscriberLook]:
-    return await _subscribers(manager).look()
+    return await manager.subscribers.look()
 
 
 async def _remove(name: str, manager: BackgroundFetchManager) -> bool:
-    return await _subscribers(manager).remove(name)
-
-
-def _subscribers(manager: BackgroundFetchManager) -> Subscribers:
-    from broker.subscribers import Subscribers
-
-    return Subscribers(manager.connection, manager.settings, manager.scope)
+    return await manager.subscribers.remove(name)
 
 
 def _row(look: SubscriberLook) -> tuple[str, ...]:

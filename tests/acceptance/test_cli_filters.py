@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 
 import pytest
 
@@ -48,6 +49,28 @@ def test_a_filter_on_the_command_line_counts_for_all_processes(
     assert "trailer" not in subscriber.text
     assert row["types"] == ["backgroundfetchabort", "backgroundfetchclick"]
     assert row["ids"] == "ep-*"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("--type", "sucess"), 3, "no event 'sucess'"),
+        (("--id", ""), 3, "'' is no pattern for ids"),
+        (("--start", "yesterday"), 2, "'yesterday' is no time"),
+    ],
+)
+def test_a_webhook_takes_a_filter_too(
+    machine: Machine, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    secret = b64encode(b"s" * 24).decode()
+    machine.environment["BGFETCH_WEBHOOK_SECRET"] = f"whsec_{secret}"
+
+    ended = machine.run(
+        *("webhook", "https://example.com/hook", "--scope", "podcasts"), *arguments
+    )
+
+    assert (ended.code, ended.out) == (code, "")
+    assert told in ended.err
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ def test_every_call_waits_and_every_value_is_the_asynchronous_ones(
         assert seen == ["failure"]
         assert (registration.title, registration.failure_reason) == ("t", "aborted")
         assert background_fetch.get_ids() == []
+        assert background_fetch.subscribers.names() == []
+        assert background_fetch.subscribers.pause("a") is False
         with pytest.raises(Aborted):
             _ = records[0].response_ready
 

@@ -141,6 +141,59 @@ async def test_excluded_entries_are_acknowledged_and_counted_in_one_call(
     assert group["pending"] == 3
 
 
+async def test_what_was_sifted_is_read_again_after_a_lost_answer(
+    manager: BackgroundFetchManager, process: Process
+) -> None:
+    """R20, R22: it is this consumer's; what was excluded is not, and counts once."""
+    sub = await process(takes=EPISODES)
+    await aborted(manager, "ep-1", "trailer")
+
+    lost = await sub.read(10, NOW)
+    again = await sub.pending()
+
+    assert lost == again
+    assert len(lost) == 1
+    [look] = await manager.subscribers.look()
+    assert look.excluded == 1
+
+
+async def test_a_publication_costs_the_same_however_many_subscribe(
+    manager: BackgroundFetchManager, process: Process
+) -> None:
+    """R11: with a filter too, as long as it is the same; counted, not timed."""
+
+    async def commands() -> int:
+        """How many commands an abort takes, its script's own among them."""
+        registration = await manager.fetch("x", URL)
+        await manager.connection.ask("CONFIG", "RESETSTAT")
+        await registration.abort()
+        stats = await manager.connection.ask("INFO", "commandstats")
+        return sum(
+            row["calls"]
+            for name, row in stats.items()
+            if name not in ("cmdstat_config|resetstat", "cmdstat_ping")
+        )
+
+    await process("first")
+    await commands()  # which sends each script once in full
+    with_one = await commands()
+    for number in range(300):
+        sub = Subscription(
+            manager.connection,
+            manager.settings,
+            SCOPE,
+            f"s{number}",
+            takes=EPISODES if number % 2 else EventFilter(),
+        )
+        await sub.join()
+        await sub.aclose()
+    with_many = await commands()
+
+    key = ScopeKeys(SCOPE).scope_hash
+    assert with_many == with_one
+    assert await manager.connection.ask("HGET", key, "filters") == b"150 * ep-*"
+
+
 async def test_one_call_looks_at_a_bounded_number_of_entries(
     manager: BackgroundFetchManager, process: Process
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,83 +9,15 @@ import typer
 
 from broker.cli.exits import ExitCode
 from broker.cli.log_options import LogFormat, LogLevel
-from broker.cli.options import RedisURL, Store, parsed, session_of
-from broker.cli.quantities import parse_moment
+from broker.cli.options import RedisURL, Store, session_of
 from broker.cli.running import configured
+from workers.cli.filters import FilterOptions, IdPattern, StartAt, Types
 from workers.cli.options import AppDir, Format, Grace, Level, Processes
 from workers.cli.worker import run_children
 
 if TYPE_CHECKING:
     from broker.settings import Settings
     from broker.stream import Begun
-    from workers.service_worker import ServiceWorker
-
-
-Types = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--type",
-        metavar="TYPE",
-        help="take events of this type; 'fail' is enough (repeatable)",
-        show_default=False,
-    ),
-]
-Pattern = Annotated[
-    str | None,
-    typer.Option(
-        "--id",
-        metavar="PATTERN",
-        help="take events of fetches with such an id: * stands for any characters, "
-        "the rest for itself, as in 'ep-*'",
-        show_default=False,
-    ),
-]
-StartAt = Annotated[
-    str | None,
-    typer.Option(
-        "--start",
-        metavar="WHERE",
-        help="where a new subscriber begins: 'new', 'all' that is still there, how "
-        "long ago, as 2h, or a time in ISO 8601; older events are not owed to it",
-        show_default=False,
-    ),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What the command line says instead of the service worker."""
-
-    types: tuple[str, ...]
-    ids: str | None
-    start: str | None
-
-    def told(self) -> list[str]:
-        """The same as arguments."""
-        told = [f"--type={name}" for name in self.types]
-        told += [f"--id={self.ids}"] if self.ids is not None else []
-        return told + ([f"--start={self.start}"] if self.start is not None else [])
-
-    def apply(self, service_worker: ServiceWorker) -> None:
-        """Change the service worker as told.
-
-        Raises:
-            ConfigError: there is no such event, or ``ids`` is no pattern.
-            typer.BadParameter: ``start`` is no time.
-        """
-        from schemas.filters import EventFilter
-
-        takes = service_worker.takes
-        service_worker.takes = EventFilter.of(
-            self.types or takes.types, takes.ids if self.ids is None else self.ids
-        )
-        match self.start:
-            case None:
-                pass
-            case "new" | "all" as named:
-                service_worker.start = named
-            case text:
-                service_worker.start = parsed(parse_moment)(text)
 
 
 def subscribe(
@@ -110,7 +41,7 @@ def subscribe(
     grace: Grace = None,
     app_dir: AppDir = None,
     type: Types = None,
-    id: Pattern = None,
+    id: IdPattern = None,
     start: StartAt = None,
     scope: Annotated[
         str | None,
@@ -131,7 +62,7 @@ def subscribe(
     for events from then on. Options win over the service worker's own.
     """
     settings = configured(scope, redis_url=redis_url, store=store, grace=grace)
-    options = _Options(tuple(type or ()), id, start)
+    options = FilterOptions(type, id, start)
     if processes == 1 and not reload:
         return _subscribe(
             target, app_dir, scope, options, settings, log_format, log_level
@@ -153,7 +84,7 @@ def _subscribe(
     target: str,
     app_dir: Path | None,
     scope: str | None,
-    options: _Options,
+    options: FilterOptions,
     settings: Settings,
     log_format: LogFormat,
     log_level: LogLevel,

@@ -15,6 +15,7 @@ from broker.cli.exits import ExitCode
 from broker.cli.log_options import LogFormat, LogLevel
 from broker.cli.options import AllowNetworks, RedisURL, ScopeName, duration_option
 from broker.cli.running import configured, networks
+from workers.cli.filters import FilterOptions, IdPattern, StartAt, Types
 from workers.cli.options import Format, Grace, Level
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def webhook(
         timedelta | None,
         duration_option("--timeout", help="how long an answer may take; 20 s"),
     ] = None,
+    type: Types = None,
+    id: IdPattern = None,
+    start: StartAt = None,
     grace: Grace = None,
     redis_url: RedisURL = None,
     allow_network: AllowNetworks = None,
@@ -74,6 +78,7 @@ def webhook(
         settings=settings,
         timeout=timeout or TIMEOUT,
     )
+    FilterOptions(type, id, start).apply(hook.service_worker)
     configure(log_format, log_level)
     runtime = Runtime(
         hook.service_worker,
