@@ -217,7 +217,9 @@ class DirectoryStore:
                 if error.errno in _NO_FILE:
                     continue
                 raise StorageError.from_os(error, path) from error
-            if stat.S_ISREG(found.st_mode) and found.st_size >= length:
+            # A file with a second name may be somebody's: it is read, never written.
+            ours = flags & os.O_ACCMODE == os.O_RDONLY or found.st_nlink <= 1
+            if ours and stat.S_ISREG(found.st_mode) and found.st_size >= length:
                 return fd
             os.close(fd)
         return None

@@ -439,19 +439,34 @@ def link(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint.model_copy(update={"part": name})
 
 
+def second_name(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
+    name = secrets.token_hex(16)
+    parts = store.directory / "parts"
+    (parts / name).hardlink_to(parts / checkpoint.part)
+    return checkpoint.model_copy(update={"part": name})
+
+
 def no_proved_byte(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint.model_copy(update={"length": 0})
 
 
 @pytest.mark.parametrize(
     "change",
-    [other_store, file_gone, file_short, name_with_a_path, link, no_proved_byte],
+    [
+        other_store,
+        file_gone,
+        file_short,
+        name_with_a_path,
+        link,
+        second_name,
+        no_proved_byte,
+    ],
 )
 def test_a_checkpoint_whose_bytes_are_not_here_is_not_resumed(
     store: DirectoryStore,
     change: Callable[[DirectoryStore, Checkpoint], Checkpoint],
 ) -> None:
-    """R3, R4, and fault 72: links and paths are nobody's parts."""
+    """R3, R4, and faults row 72: links and paths are nobody's parts."""
     part = written(store)
     checkpoint = change(store, part.checkpoint())
     part.close()
@@ -561,17 +576,35 @@ def test_a_process_without_file_descriptors_says_so(store: DirectoryStore) -> No
             store.reader("0" * 32)
 
 
-def test_a_planted_link_is_not_written_through(
-    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def symbolic_link(place: Path, victim: Path) -> None:
+    place.symlink_to(victim)
+
+
+def hard_link(place: Path, victim: Path) -> None:
+    place.hardlink_to(victim)
+
+
+def pipe(place: Path, victim: Path) -> None:
+    os.mkfifo(place)
+
+
+@pytest.mark.parametrize("plant", [symbolic_link, hard_link, pipe])
+def test_what_is_planted_at_the_path_of_a_part_is_not_written_to(
+    store: DirectoryStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    plant: Callable[[Path, Path], None],
 ) -> None:
-    """Fault 72: O_EXCL, even where somebody guessed the name."""
-    (store.directory / "parts" / ("0" * 32)).symlink_to(tmp_path / "victim")
+    """Faults row 72: O_EXCL, even where somebody guessed the name."""
+    victim = tmp_path / "victim"
+    victim.write_text("theirs")
+    plant(store.directory / "parts" / ("0" * 32), victim)
     monkeypatch.setattr(secrets, "token_hex", lambda size: "00" * size)
 
     with pytest.raises(StorageError, match="EEXIST"):
         store.create()
 
-    assert not (tmp_path / "victim").exists()
+    assert victim.read_text() == "theirs"
 
 
 # Reading, deleting, sweeping

@@ -195,7 +195,10 @@ async def test_a_refused_connection_is_offline() -> None:
 async def test_a_transport_made_after_a_fork_works(
     transport: Transport, origin: Origin
 ) -> None:
-    """R1: stock RQ workers fork for each job; the parent may have used libcurl."""
+    """Faults row 75, R1: stock RQ workers fork for each job, after threads and libcurl.
+
+    What the parent has is not used in the child, which makes its own.
+    """
     origin.add("/", b"ok")
     await get(transport, origin.url("/"))
     child = multiprocessing.get_context("fork").Process(
