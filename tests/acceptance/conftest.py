@@ -7,12 +7,17 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from broker.embedded import EmbeddedServer
+from broker.manager import BackgroundFetchManager, connect
+from broker.settings import Settings
+from schemas.addresses import AddressPolicy
+from tests.acceptance.fleet import SCOPE, Fleet
 from tests.acceptance.machine import Machine
 from workers.demo.origin import Origin
 
@@ -60,3 +65,39 @@ def machine() -> Iterator[Machine]:
             os.kill(process, signal.SIGKILL)
         assert machine.all_end()
         assert not left, "processes were left running"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A server of this test's own."""
+    with EmbeddedServer.start(tmp_path / "redis", die_with_parent=True) as running:
+        yield running
+
+
+@pytest.fixture
+def fleet(server: EmbeddedServer, tmp_path: Path) -> Iterator[Fleet]:
+    """Processes on that server and one store."""
+    fleet = Fleet(server.url, tmp_path)
+    yield fleet
+    fleet.close()
+
+
+@pytest.fixture
+async def manager(
+    server: EmbeddedServer, tmp_path: Path
+) -> AsyncIterator[BackgroundFetchManager]:
+    """The fetches of the fleet's scope."""
+    settings = Settings(
+        redis_url=server.url,
+        store=tmp_path / "store",
+        allow_networks=AddressPolicy.parse("loopback"),
+    )
+    async with connect(scope=SCOPE, settings=settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    """An origin on the test's own event loop."""
+    async with Origin() as running:
+        yield running

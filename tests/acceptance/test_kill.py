@@ -6,147 +6,16 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import anyio
-import pytest
-
 from broker.embedded import EmbeddedServer
 from broker.manager import BackgroundFetchManager, connect
-from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
 from schemas.addresses import AddressPolicy
-from schemas.fetches import Progress
+from tests.acceptance.fleet import SCOPE, Fleet, lines, until
 from workers.demo.origin import Origin
-
-SCOPE = "podcasts"
-ROOT = Path(__file__).parents[2]
-HANDLER = '''
-import asyncio, os, sys
-from pathlib import Path
-from workers import BackgroundFetchEvent, ServiceWorker
-
-sw = ServiceWorker("podcasts")
-handled = Path(os.environ["HANDLED"])
-
-
-async def handle(event: BackgroundFetchEvent) -> None:
-    """Say who handles which attempt; hold on to the first one for ever."""
-    line = f"{event.type} {event.registration.id} {event.attempt} {os.getpid()}\\n"
-    with handled.open("a") as file:
-        file.write(line)
-    if os.environ.get("HANG") == "1" and event.attempt == 1:
-        await asyncio.Event().wait()
-
-
-for type in ("success", "fail", "abort", "click"):
-    sw.add_event_listener(f"backgroundfetch{type}", handle)
-'''
-
-
-class Fleet:
-    """Processes of the command line, and what they may be asked to do: die."""
-
-    def __init__(self, url: str, directory: Path) -> None:
-        self.handled = directory / "handled"
-        self.handled.touch()
-        (directory / "handler.py").write_text(HANDLER)
-        self.environment = {
-            **os.environ,
-            "BGFETCH_REDIS_URL": url,
-            "BGFETCH_STORE": str(directory / "store"),
-            "BGFETCH_ALLOW_NETWORKS": "loopback",
-            "BGFETCH_LEASE": "1",
-            "BGFETCH_BACKOFF": "0.05",
-            "BGFETCH_CHECKPOINT_INTERVAL": "0.1",
-            "HANDLED": str(self.handled),
-            "PYTHONPATH": f"{ROOT}{os.pathsep}{directory}",
-        }
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self._log = (directory / "log").open("ab")
-
-    def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-        """Start one ``bgfetch`` process."""
-        process = subprocess.Popen(
-            [sys.executable, "-m", "workers.cli", *command],
-            env={**self.environment, **environment},
-            stdout=self._log,
-            stderr=self._log,
-        )
-        self.processes.append(process)
-        return process
-
-    def subscribe(self, **environment: str) -> subprocess.Popen[bytes]:
-        """Start one process of the subscriber."""
-        return self.start("subscribe", "handler:sw", **environment)
-
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """Kill with SIGKILL: nothing in the process can react."""
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-        self.processes.remove(process)
-
-    def close(self) -> None:
-        """End whatever still runs."""
-        for process in self.processes:
-            process.kill()
-            process.wait(10)
-        self._log.close()
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    with EmbeddedServer.start(tmp_path / "redis", die_with_parent=True) as running:
-        yield running
-
-
-@pytest.fixture
-def fleet(server: EmbeddedServer, tmp_path: Path) -> Iterator[Fleet]:
-    fleet = Fleet(server.url, tmp_path)
-    yield fleet
-    fleet.close()
-
-
-@pytest.fixture
-async def manager(
-    server: EmbeddedServer, tmp_path: Path
-) -> AsyncIterator[BackgroundFetchManager]:
-    settings = Settings(
-        redis_url=server.url,
-        store=tmp_path / "store",
-        allow_networks=AddressPolicy.parse("loopback"),
-    )
-    async with connect(scope=SCOPE, settings=settings) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
-
-
-async def until(registration: BackgroundFetchRegistration, least: int) -> Progress:
-    """Wait until so many bytes are stored, or the fetch has ended."""
-    async with asyncio.timeout(60):
-        async for progress in registration.progress():
-            if progress.downloaded >= least or progress.result:
-                return progress
-    raise AssertionError("progress ended without a result")
-
-
-async def lines(path: Path, count: int) -> list[list[str]]:
-    """Wait until a file has so many lines."""
-    async with asyncio.timeout(60):
-        while True:
-            found = (await anyio.Path(path).read_text()).splitlines()
-            if len(found) >= count:
-                return [line.split() for line in found]
-            await asyncio.sleep(0.02)
 
 
 async def test_workers_killed_at_random_moments_lose_no_byte(
