@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,10 +20,6 @@ from broker.cli.options import (
     session_of,
 )
 from broker.cli.running import configured, networks, run
-
-if TYPE_CHECKING:
-    from broker.settings import Settings
-    from schemas.requests import Request
 
 HOLD_FOR_SAVING = timedelta(hours=1)
 """With --output: how long, at least, the records wait after the result."""
@@ -50,6 +44,16 @@ def fetch(
         typer.Option(
             "--header", "-H", metavar="'K: V'", help="a request header (repeatable)"
         ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method", "-X", metavar="METHOD", help="GET, or POST with --data"
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", "-d", metavar="TEXT|@FILE", help="a body for each URL"),
     ] = None,
     download_total: Size = None,
     hold: Annotated[
@@ -80,13 +84,15 @@ def fetch(
     --wait, a server and a worker are started where none is running, for as long as the
     command takes. If it is interrupted, the same command goes on where it stopped.
     """
+    from broker.cli.requests import Words, requests_of
     from broker.cli.waiting import Call, Wish
 
     settings = configured(
         scope, redis_url=redis_url, store=store, allow_networks=networks(allow_network)
     )
+    words = Words(method, header or (), data)
     wish = Wish(
-        requests=tuple(_requests(urls or (), header or (), settings)),
+        requests=tuple(requests_of(urls or (), words, settings)),
         id=id,
         title=title,
         icons=tuple(icon or ()),
@@ -100,41 +106,3 @@ def fetch(
     call = Call(wish, scope, settings, session_of(context))
     waits = wait or wait_timeout is not None or output is not None
     return run(call.wait() if waits else call.register_only())
-
-
-def _requests(
-    urls: Iterable[str], headers: Sequence[str], settings: Settings
-) -> Iterable[Request]:
-    """Make and check the requests, before a server is looked for or even started."""
-    from schemas.errors import RejectedFetch
-    from schemas.requests import Request
-    from schemas.urls import check_address
-
-    # A missing scheme is a slip here: only a base that somebody chose resolves it.
-    base = settings.base_url if "base_url" in settings.model_fields_set else None
-    pairs = [_header(each) for each in headers]
-    count = 0
-    for url in _expanded(urls):
-        request = Request(url, headers=pairs).resolve(base)
-        check_address(request.url, settings.allow_networks)
-        count += 1
-        yield request
-    if not count:
-        raise RejectedFetch("at least one request must be given, got none: add a URL")
-
-
-def _expanded(urls: Iterable[str]) -> Iterable[str]:
-    for url in urls:
-        if url == "-":
-            yield from (line.strip() for line in sys.stdin if line.strip())
-        else:
-            yield url
-
-
-def _header(text: str) -> tuple[str, str]:
-    from schemas.errors import InvalidRequest
-
-    name, colon, value = text.partition(":")
-    if not colon:
-        raise InvalidRequest(f"a header is written 'Name: value', got {text!r}")
-    return name.strip(), value.strip()

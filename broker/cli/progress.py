@@ -91,11 +91,15 @@ async def followed(
 
 
 def total_of(state: FetchState, records: Sequence[RecordView]) -> int:
-    """Bytes expected in all; 0 where that is not known."""
+    """Bytes expected in all, both ways; 0 where that is not known."""
     lengths = [record.length for record in records]
-    if state.download_total or not all(lengths):
-        return state.download_total
-    return sum(lengths)
+    known = state.download_total or (sum(lengths) if all(lengths) else 0)
+    return known + state.upload_total if known else 0
+
+
+def moved(state: FetchState) -> int:
+    """Bytes sent and received (BF-DISP-13)."""
+    return state.uploaded + state.downloaded
 
 
 class Display:
@@ -147,8 +151,8 @@ class Display:
         self, bars: Bars, state: FetchState, records: Sequence[RecordView]
     ) -> None:
         done = state.result is Result.SUCCESS
-        total = state.downloaded if done else total_of(state, records)
-        rows = [(self._id, state.downloaded, total)]
+        total = moved(state) if done else total_of(state, records)
+        rows = [(self._id, moved(state), total)]
         if 1 < len(records) <= MOST_BARS:
             rows += [
                 (f"  {safe_name(each.url)[:40]}", each.look.stored, each.length)
@@ -160,7 +164,7 @@ class Display:
             bars.update(self._tasks[row], completed=stored, total=length or None)
 
     def _perhaps_a_line(self, state: FetchState, total: int) -> None:
-        percent = 100 * state.downloaded // total if total else 0
+        percent = 100 * moved(state) // total if total else 0
         late = time.monotonic() >= self._next_line
         if not late and percent < self._next_percent:
             return
@@ -169,4 +173,4 @@ class Display:
         share = f"{percent} %, " if total else ""
         settled = state.records - state.open_records
         part = f", {settled} of {state.records} records" if state.records > 1 else ""
-        say(f"{self._id}: {share}{amount(state.downloaded, total)}{part}")
+        say(f"{self._id}: {share}{amount(moved(state), total)}{part}")

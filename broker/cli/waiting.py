@@ -20,6 +20,7 @@ from broker.cli.output import amount, as_json, outcome, put, put_json, say
 from broker.cli.progress import Follower
 from broker.cli.quantities import seconds
 from broker.cli.records import exit_code, records_of, told_record
+from broker.cli.requests import fingerprint
 from broker.cli.saving import save
 from broker.manager import BackgroundFetchManager, connect
 from broker.queue import JobQueue
@@ -56,7 +57,7 @@ class Wish:
             return self.id
         digest = hashlib.sha256(str(self.download_total).encode())
         for request in self.requests:
-            digest.update(request.encode())
+            digest.update(fingerprint(request))
         return f"{self._name}-{digest.hexdigest()[:8]}"
 
     @property

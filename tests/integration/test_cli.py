@@ -13,6 +13,7 @@ import redis
 
 from broker.cli.app import command_line, run
 from broker.cli.checks import Verdict, append_only
+from broker.cli.requests import Words, fingerprint
 from broker.settings import Settings
 
 URL = "https://cdn.example/ep-5.mp3"
@@ -291,6 +292,61 @@ def test_fetch_takes_urls_from_stdin_and_all_its_options(
     assert state["settledAt"] is None
     records = json.loads(bgfetch("get", "ep", "--json").out)["recordList"]
     assert [record["url"] for record in records] == ["https://h/first", URL, URL + "?b"]
+
+
+def test_fetch_sends_a_text_or_a_file_with_each_url(
+    bgfetch: Bgfetch, tmp_path: Path
+) -> None:
+    """BF-FETCH-18: a POST, unless another method is asked for."""
+    file = tmp_path / "body"
+    file.write_bytes(bytes(100_000))
+
+    text = bgfetch("fetch", URL, URL + "?b", "--data", "é", "--id", "text", "--json")
+    sent = ("--data", f"@{file}", "-X", "put", "-H", "Content-Type: a/b")
+    large = bgfetch("fetch", URL, *sent, "--id", "large", "--json")
+
+    assert json.loads(text.out)["uploadTotal"] == 4
+    assert json.loads(large.out)["uploadTotal"] == 100_000
+    shown = {
+        id: {
+            record["method"]
+            for record in json.loads(bgfetch("get", id, "--json").out)["recordList"]
+        }
+        for id in ("text", "large")
+    }
+    assert shown == {"text": {"POST"}, "large": {"PUT"}}
+    assert len(list((tmp_path / "store" / "blobs").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--data", "@missing"), "--data '@missing': no file 'missing'"),
+        (("--data", "x", "--method", "GET"), "a GET request has no body"),
+        (("--method", "TRACE"), "'TRACE' is forbidden"),
+        (("--method", "a b"), "'a b' is no HTTP method"),
+    ],
+)
+def test_a_body_or_method_that_cannot_be_sent_is_told_so(
+    arguments: tuple[str, ...], told: str, bgfetch: Bgfetch
+) -> None:
+    ended = bgfetch("fetch", URL, *arguments)
+
+    assert ended.code == 2
+    assert told in ended.err
+    assert bgfetch("list").lines == []
+
+
+def test_the_same_wish_has_the_same_id_until_its_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "body"
+    file.write_bytes(b"first")
+    words = Words(None, (), f"@{file}")
+
+    first, again = (fingerprint(words.request(URL)) for _ in range(2))
+    file.write_bytes(b"another")
+
+    assert first == again != fingerprint(words.request(URL))
+    assert first != fingerprint(Words(None, (), "text").request(URL))
 
 
 def test_a_base_url_that_somebody_chose_resolves_relative_urls(
