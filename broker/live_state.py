@@ -222,22 +222,31 @@ class LiveState:
     async def refresh(self) -> None:
         """Read the hash again.
 
+        It is believed even where it is older than what was known: then Redis has lost
+        its newest writes, and versions will be used again.
+
         Raises:
             InvalidState: the fetch is no longer retained.
         """
+        before = self._state
         fields: dict[bytes, bytes] = await self._owner.connection.ask(
             "HGETALL", self._keys.fetch
         )
         if not fields:
             raise InvalidState(f"background fetch {self.id!r} is no longer retained")
-        self.update(FetchState.from_hash(fields))
+        state = FetchState.from_hash(fields)
+        if state.version < before.version and self._state is before:
+            self._take(state)
+        else:
+            self.update(state)
 
     def update(self, state: FetchState) -> None:
         """Take a newer state and tell listeners (§ update instances)."""
-        before = self._state
-        if state.version <= before.version:
-            return
-        self._state = state
+        if state.version > self._state.version:
+            self._take(state)
+
+    def _take(self, state: FetchState) -> None:
+        before, self._state = self._state, state
         # Ended instances hear nothing, equal values are no event (BF-PROG-05, -06).
         if before.result is Result.ACTIVE and state.progress != before.progress:
             self._dispatch()
