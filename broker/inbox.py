@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import secrets
-import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -16,6 +12,7 @@ from redis.asyncio import Redis
 
 from broker.connection import Connection
 from broker.keys import LEAVING, PRESENCE, SCOPES, ScopeKeys
+from broker.processes import process_name
 from broker.settings import Settings, milliseconds
 from schemas.errors import ConfigError, InvalidState
 from schemas.filters import EVERYTHING, EventFilter
@@ -46,7 +43,7 @@ class Inbox:
         """``start`` matters only where the subscriber is new."""
         self.scope = scope
         self.subscriber = subscriber
-        self.consumer = _process_name()
+        self.consumer = process_name()
         self._takes = takes
         self._start = start
         self._connection = connection
@@ -209,12 +206,6 @@ def check_start(start: Start) -> Start:
     raise ConfigError(
         f"start={start!r}: use 'new', 'all', a datetime, or a timedelta for so long ago"
     )
-
-
-def _process_name() -> str:
-    """A name for this process, new at every start (R10), that a person can place."""
-    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64]
-    return f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def _from(start: Start) -> int | str:

@@ -16,6 +16,7 @@ AGENDA = PREFIX + "agenda"  # ZSET member -> ms at which a reclaimer looks at th
 RECLAIM = PREFIX + "reclaim"  # HASH time, run_id, grace_until of take-over passes (R15)
 LEAVING = PREFIX + "leaving"  # SET <scope>/<subscriber>: removed, deliveries still open
 PRESENCE = PREFIX + "presence"  # ZSET <scope>/<subscriber> -> ms to look: is it there?
+PROCESSES = PREFIX + "processes"  # ZSET process -> ms at which it counts as dead
 STORES = PREFIX + "stores"  # HASH store id -> where it was last opened (R4)
 IDENTITY = PREFIX + "identity"  # STRING: this Redis's own random name, for stores (R16)
 ABORTS = PREFIX + "aborts"  # channel: uid of a fetch that ended under its lanes

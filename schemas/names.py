@@ -16,6 +16,7 @@ RESERVED = frozenset(
         "identity",
         "leaving",
         "presence",
+        "processes",
         "origin-news",
         "origins",
         "reclaim",

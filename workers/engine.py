@@ -14,12 +14,14 @@ from broker.keys import ABORTS, ORIGIN_NEWS, FetchKeys
 from broker.lanes import Refusal
 from broker.origins import Origins
 from broker.places import described
+from broker.processes import Process, Role, process_name
 from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.stores import introduce, open_store
 from broker.sweep import Sweep
 from broker.tasks import cancel_all
 from schemas.errors import Failure
+from workers.beat import beat_for_ever
 from workers.complete import Exchanges
 from workers.grants import Grants
 from workers.lane import Lane
@@ -84,7 +86,9 @@ class Engine:
         )
         if self._reclaiming:
             sweep = sweep_for_ever(Sweep(self._connection, store))
-            for duty in (self.reclaimer.run(), sweep):
+            process = Process(Role.WORKER, process_name())
+            beat = beat_for_ever(self._connection, process, settings.lease)
+            for duty in (self.reclaimer.run(), sweep, beat):
                 self._background.append(asyncio.create_task(duty))
 
     async def perform(self, scope: str, uid: str, job_id: str) -> None:

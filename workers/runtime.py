@@ -17,6 +17,7 @@ import structlog
 
 from broker.agenda import Agenda
 from broker.manager import BackgroundFetchManager, connect
+from broker.processes import Process, Role
 from broker.settings import Settings
 from broker.signals import on_first_signal
 from broker.store import BlobStore
@@ -29,6 +30,7 @@ from schemas.errors import (
     QuotaExceeded,
     StorageError,
 )
+from workers.beat import beat_for_ever
 from workers.dispatch import Dispatcher, Observer
 from workers.housekeeping import Housekeeping
 from workers.keeper import Keeper
@@ -121,6 +123,11 @@ class Runtime:
                 housekeeping.run(self._room, partial(self._admit, dispatcher))
             ),
             asyncio.create_task(reclaimer.run()),
+            asyncio.create_task(
+                beat_for_ever(
+                    manager.connection, _process(subscription), self._settings.lease
+                )
+            ),
         ]
         try:
             await self._until_stopped(background)
@@ -209,6 +216,11 @@ def _on_loop(dispatcher: Dispatcher) -> Callable[[str], object]:
     """``dispatcher.lose`` for the keeper's thread."""
     loop = asyncio.get_running_loop()
     return lambda delivery: loop.call_soon_threadsafe(dispatcher.lose, delivery)
+
+
+def _process(subscription: Subscription) -> Process:
+    member = f"{subscription.scope}/{subscription.subscriber}"
+    return Process(Role.SUBSCRIBER, subscription.consumer, member)
 
 
 async def _store(manager: BackgroundFetchManager) -> BlobStore | None:

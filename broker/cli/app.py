@@ -17,6 +17,7 @@ from broker.cli import (
     dead,
     doctor,
     fetch,
+    health,
     origins,
     replay,
     scopes,
@@ -65,6 +66,7 @@ def command_line() -> typer.Typer:
     app.command()(sweep.sweep)
     app.command()(origins.origins)
     app.command()(doctor.doctor)
+    app.command()(health.health)
     return app
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from anyio import to_thread
 
 from broker.cli import exits
 from broker.cli.quantities import shown_size
+from broker.cli.server_checks import Check, Verdict, server_checks
 from broker.connection import Connection, masked
 from broker.keys import AGENDA
 from broker.queue import JobQueue
@@ -21,35 +19,9 @@ from broker.stores import open_store
 from schemas import siblings
 from schemas.errors import Failure
 
-OLDEST_REDIS = (7, 0)
 SKEW_SECONDS = 2.0
 LATE_SECONDS = 60
 LEAST_FREE = 1024**3
-
-
-class Verdict(StrEnum):
-    """What a check came to."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding; it ends with the fix where there is something to mend."""
-
-    name: str
-    verdict: Verdict
-    finding: str
-
-    def as_json(self) -> dict[str, str]:
-        """The finding for a script."""
-        return {"name": self.name, "verdict": self.verdict, "finding": self.finding}
-
-    def shown(self) -> tuple[str, ...]:
-        """The finding as a row of a table."""
-        return (self.verdict, self.name, self.finding)
 
 
 async def all_checks(settings: Settings) -> list[Check]:
@@ -135,40 +107,13 @@ async def _server(connection: Connection) -> list[Check]:
     async with connection.answering():
         info = await connection.redis.info()
     return [
-        _version(info, masked(connection.url)),
-        _eviction(info),
-        append_only(info),
+        *server_checks(info, masked(connection.url)),
         Check(
             "clock",
             Verdict.OK if abs(skew) <= SKEW_SECONDS else Verdict.WARN,
             f"this machine's differs from Redis's by {abs(skew):.3f} s",
         ),
     ]
-
-
-def _version(info: dict[str, Any], url: str) -> Check:
-    kind = "Valkey" if "valkey_version" in info else "Redis"
-    version = str(info.get("valkey_version") or info.get("redis_version") or "0")
-    if tuple(map(int, version.split(".")[:2])) < OLDEST_REDIS:
-        told = f"{kind} {version} at {url} is too old: 7.0 is the oldest that will do"
-        return Check("redis", Verdict.FAIL, told)
-    return Check("redis", Verdict.OK, f"{kind} {version} at {url}")
-
-
-def _eviction(info: dict[str, Any]) -> Check:
-    policy = info.get("maxmemory_policy", "unknown")
-    if policy == "noeviction":
-        return Check("eviction", Verdict.OK, "noeviction")
-    told = f"{policy} may drop fetches silently: set maxmemory-policy noeviction"
-    return Check("eviction", Verdict.WARN, told)
-
-
-def append_only(info: dict[str, Any]) -> Check:
-    """Whether what Redis acknowledges survives it."""
-    if info.get("aof_enabled"):
-        return Check("aof", Verdict.OK, "every write is in the append-only file")
-    told = "off, so that a crash of Redis loses fetches: set appendonly yes"
-    return Check("aof", Verdict.WARN, told)
 
 
 async def _work(connection: Connection) -> list[Check]:

@@ -38,7 +38,8 @@ def doctor(
     Looked at are Redis or Valkey, the store, the disk, queues and workers. Exits 4 if
     Redis cannot be reached, 1 if something else is wrong. A warning is no error.
     """
-    from broker.cli.checks import Verdict, all_checks
+    from broker.cli.checks import all_checks
+    from broker.cli.server_checks import Verdict
 
     settings = configured(
         redis_url=redis_url, store=store, allow_networks=networks(allow_network) or None

@@ -37,6 +37,26 @@ def server(machine: Machine) -> Iterator[EmbeddedServer]:
         yield server
 
 
+def becomes_well(machine: Machine, well: bool) -> None:
+    """Ask until the answer is that."""
+    until = time.monotonic() + DEADLINE
+    while (machine.run("health", "--role", "subscriber").code == 0) is not well:
+        assert time.monotonic() < until
+
+
+def test_a_subscriber_whose_event_loop_is_blocked_is_not_well(
+    machine: Machine, server: EmbeddedServer
+) -> None:
+    """Its lease is extended all the same (R24)."""
+    write(machine, "async def", "time.sleep(3600)")
+    with machine.running("subscribe", "podcasts:sw", "--grace", "0") as subscriber:
+        subscriber.says("subscribed")
+        becomes_well(machine, True)
+        abort_something(machine)
+        subscriber.says("attempt 1")
+        becomes_well(machine, False)
+
+
 KILLED = """
 import os, signal
 from workers import ServiceWorker

@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from broker.cli.app import command_line, run
-from broker.cli.checks import Verdict, append_only
 from broker.cli.requests import Words, fingerprint
+from broker.cli.server_checks import Verdict, append_only
 from broker.settings import Settings
 
 URL = "https://cdn.example/ep-5.mp3"

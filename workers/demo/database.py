@@ -14,7 +14,7 @@ from pathlib import Path
 
 from broker.connection import Connection, masked, told_apart
 from broker.embedded import EmbeddedServer, ServerBinary
-from broker.keys import AGENDA, PREFIX, RECLAIM, SCOPES, STORES, ScopeKeys
+from broker.keys import AGENDA, PREFIX, SCOPES, ScopeKeys
 from broker.queue import QUEUES, JobQueue, queue_key
 from schemas.errors import ConfigError
 
@@ -126,7 +126,8 @@ async def clear(connection: Connection, scope: str) -> None:
         await ask("ZREM", AGENDA, f"{scope}/{uid.decode()}")
     marks = [*uids, scope.encode()]
     if not await ask("EXISTS", SCOPES):  # nobody else uses the service here
-        await ask("DEL", AGENDA, RECLAIM, STORES)
+        if ours := await _found(connection, f"{PREFIX}*"):
+            await ask("DEL", *ours)
         marks += [queue_key(priority).encode() for priority in QUEUES]
     for key in await _found(connection, "rq:*"):
         await _clear_rq(connection, key, marks)
