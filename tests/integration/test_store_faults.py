@@ -1,4 +1,4 @@
-"""Several workers and many fetches on one store: who may do what is Redis's word."""
+"""Several workers on one store, and a store that refuses: who does what, and why."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import fcntl
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from broker.agenda import Agenda
+from broker.blobs import Durability
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
@@ -122,3 +124,53 @@ async def test_fetches_of_one_url_have_bytes_of_their_own(
     assert len(list(blobs.iterdir())) == 1
     [record] = await fetches[0].match_all()
     assert await (await record.response_ready).read() == BODY[:4096]
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "result"),
+    [
+        ("pwritev", errno.ENOSPC, "quota-exceeded"),
+        ("pwritev", errno.EDQUOT, "quota-exceeded"),
+        ("fdatasync", errno.EIO, "fetch-error"),
+        ("rename", errno.EIO, "fetch-error"),
+        ("open", errno.EROFS, "fetch-error"),
+        ("open", errno.EMFILE, "fetch-error"),
+    ],
+)
+async def test_a_disk_that_refuses_one_file_fails_that_record_and_no_other(
+    manager: BackgroundFetchManager,
+    settings: Settings,
+    origin: Origin,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    code: int,
+    result: str,
+) -> None:
+    """Faults row 70: the reason is told, and no half blob is to be seen."""
+    paths = ["/a", "/b", "/c"]
+    for path in paths:
+        origin.add(path, BODY[:4096])
+    registration = await manager.fetch("x", [origin.url(path) for path in paths])
+    engine = await started(settings.model_copy(update={"durability": Durability.FULL}))
+    real, refusals = getattr(os, call), iter([OSError(code, os.strerror(code))])
+
+    def refusing(*arguments: Any, **options: Any) -> Any:
+        about_part = call != "open" or arguments[1] & os.O_CREAT
+        if about_part and (refusal := next(refusals, None)):
+            raise refusal
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(os, call, refusing)
+    async with asyncio.timeout(60):
+        await engine.perform(SCOPE, registration.uid, "job")
+    await engine.aclose()
+
+    records = [await record.refresh() for record in await registration.match_all()]
+    [failed] = [record for record in records if record.result != "success"]
+    assert failed.result == result
+    assert errno.errorcode[code] in failed.failure_reason
+    for record in records:
+        if record is not failed:
+            assert await (await record.response_ready).read() == BODY[:4096]
+    assert len(list((settings.store_directory / "blobs").iterdir())) == 2
+    assert not list((settings.store_directory / "parts").iterdir())
