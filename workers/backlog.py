@@ -63,6 +63,12 @@ class Backlog:
             origin = next(iter(self._ready))
             self._serve(self._ready.pop(origin))
 
+    def send_away(self, busy: OriginBusy) -> None:
+        """Postpone every record."""
+        self.close()
+        for queue in list(self._ready.values()):
+            self.refuse(queue, busy)
+
     def close(self) -> None:
         """Wait for slots no more; the records stay."""
         self._ready |= self._lined_up
@@ -102,6 +108,7 @@ class Backlog:
     def refuse(self, queue: _Queue, busy: OriginBusy) -> None:
         """The origin of a queue will have no slots for long."""
         self._lined_up.pop(queue.origin, None)
+        self._ready.pop(queue.origin, None)
         self._size -= len(queue.works)
         while queue.works:
             self._ways.postpone(queue.works.popleft(), busy)

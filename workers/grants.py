@@ -13,6 +13,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import structlog
+from redis.exceptions import RedisError
 
 from broker.origins import BATCH, Origins
 from schemas.errors import Failure
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 
 LONGEST_RETRY = 2.0
 """Seconds between two tries to reach a Redis that is away."""
+LEAVING_SECONDS = 2.0
+"""How long a process that ends tries to give back its grants; they end anyway."""
 
 
 class Grants:
@@ -60,15 +63,16 @@ class Grants:
             try:
                 await self._renew(tick)
                 retry = 0.0
-            except Failure as error:
+            except (Failure, RedisError) as error:
                 if not retry:
                     log.warning("origins_without_redis", error=str(error))
                 retry = min(2 * retry or 0.1, LONGEST_RETRY)
 
     async def leave(self) -> None:
         """Give every grant back; no exchange runs any more."""
-        with suppress(Failure):
-            await self._tell(list(self.slots.origins.values()), tick=False)
+        with suppress(Failure, RedisError, TimeoutError):
+            async with asyncio.timeout(LEAVING_SECONDS):
+                await self._tell(list(self.slots.origins.values()), tick=False)
 
     def _stirred(self, own: OriginSlots) -> None:
         self._news[own.origin] = own
@@ -87,6 +91,7 @@ class Grants:
 
         Raises:
             Unreachable: Redis does not answer; what was not told is news again.
+            RedisError: it cannot do what it is asked, likewise.
         """
         self._wake.clear()
         news, self._news = self._news, {}
@@ -101,7 +106,7 @@ class Grants:
             reports = [own.report(now, tick=tick) for own in some]
             try:
                 grants = await self._origins.renew(reports)
-            except Failure:
+            except (Failure, RedisError):
                 for own, report in zip(some, reports, strict=True):
                     own.unheard(report)
                 self._go_on_alone(origins[start:])

@@ -25,7 +25,7 @@ from schemas.errors import Failure, StorageError, Unreachable
 from schemas.policies import ScopePolicy
 from workers.backlog import Backlog, Ways
 from workers.complete import Completion, Exchanges, postpone
-from workers.origin_slots import OriginBusy, Slot
+from workers.origin_slots import ALL_TAKEN, OriginBusy, Slot
 from workers.work import Allowance, Work
 
 log = structlog.get_logger()
@@ -65,6 +65,7 @@ class Lane:
         self._urgent = False
         self._more = True
         """Whether there were as many records to claim as were wanted."""
+        self._stuck_since = 0.0
         self._reported_at = 0.0
         self._moved_at = 0.0
         self._opened_at = 0.0
@@ -91,6 +92,7 @@ class Lane:
             self._settings.max_record_bytes or 0,
         )
         self._age, self._opened_at = opened.age, self._now()
+        self._stuck_since = self._now()
         self._more = len(opened.claims) >= self._capacity
         self._admit(opened.claims)
         checkpoints = asyncio.create_task(self._checkpoint_for_ever())
@@ -140,12 +142,22 @@ class Lane:
                 await self._hold.leave()
                 return None
             self._admit(answer.claims)
+            self._make_room()
             if not self._held:
                 wait = answer.next_due
                 if wait is None or wait > self._settings.lease:
                     await self._hold.leave()
                     return None
                 await self._pause(wait)
+
+    def _make_room(self) -> None:
+        """Leave the place to other lanes if no origin has had a slot for a lease."""
+        lease, now = self._settings.lease, self._now()
+        if self._running or self._ended or not len(self._backlog):
+            self._stuck_since = now
+        elif now - self._stuck_since > lease.total_seconds():
+            delay = lease * self._exchanges.random.uniform(1.5, 2.5)
+            self._backlog.send_away(OriginBusy(delay, ALL_TAKEN))
 
     async def _something_to_tell(self) -> None:
         """Return when a batch has ended, at the next tick, or on a signal."""

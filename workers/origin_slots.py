@@ -15,6 +15,7 @@ from typing import Protocol
 
 from broker.origins import Grant, OriginReport
 
+ALL_TAKEN = "every slot with the origin is taken"
 ALONE_RATE = 1.0
 """Requests per second where a rate is set and the others are out of reach."""
 CATCH_UP = 0.1

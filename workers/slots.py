@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from datetime import timedelta
 
-from workers.origin_slots import OriginBusy, OriginSlots, Slot, Waiter
+from workers.origin_slots import ALL_TAKEN, OriginBusy, OriginSlots, Slot, Waiter
 
 
 class Slots:
@@ -81,8 +81,7 @@ class Slots:
         self.line_up(origin, waiter)
         timer = None
         if self._patience < math.inf:
-            detail = "every slot with the origin is taken"
-            busy = OriginBusy(timedelta(seconds=self._patience / 2), detail)
+            busy = OriginBusy(timedelta(seconds=self._patience / 2), ALL_TAKEN)
             timer = loop.call_later(
                 self._patience, self._send_away, origin, waiter, busy
             )

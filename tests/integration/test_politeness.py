@@ -17,9 +17,11 @@ from broker.manager import BackgroundFetchManager
 from broker.origins import OriginLook, look_at
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
+from broker.tasks import cancel_all
 from schemas.fetches import Result
 from tests.integration.clock import SCOPE
 from workers.engine import Engine
+from workers.origin_slots import OriginSlots
 
 Reply = tuple[int, dict[str, str]]
 Start = Callable[..., "asyncio.Future[Engine]"]
@@ -31,17 +33,17 @@ SOON = "Sun, 06 Nov 1994 08:51:37 GMT"
 class Crowd:
     """An origin that counts the requests that are with it at a time.
 
-    It answers the first ones as ``replies`` say, and the others after ``gate``.
+    It answers the first ones as ``replies`` say, and the others unless it is shut.
     """
 
     def __init__(self, *replies: Reply) -> None:
         self.paths: list[str] = []
         self.began: list[float] = []
         self.now = self.most = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
         self.changed = asyncio.Condition()
         self._replies = list(replies)
+        self._is_shut = False
+        self._held: list[asyncio.Event] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -60,6 +62,21 @@ class Crowd:
     def urls(self, name: str, count: int) -> list[str]:
         """So many addresses."""
         return [f"{self.name}/{name}{at}" for at in range(count)]
+
+    def shut(self) -> None:
+        """Hold every request from now on."""
+        self._is_shut = True
+
+    def open(self) -> None:
+        """Answer every request, the held ones too."""
+        self._is_shut = False
+        self.let(len(self._held))
+
+    def let(self, count: int) -> None:
+        """Answer so many of the requests that are held."""
+        for held in self._held[:count]:
+            held.set()
+        del self._held[:count]
 
     async def reached(self, count: int) -> None:
         """Wait until so many requests are with it."""
@@ -96,8 +113,10 @@ class Crowd:
         await self._count(1)
         if self._replies:
             status, headers = self._replies.pop(0)
+        elif self._is_shut:
+            self._held.append(asyncio.Event())
+            await self._held[-1].wait()
         else:
-            await self.gate.wait()
             await asyncio.sleep(0.002)
         await self._count(-1)
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -138,15 +157,17 @@ async def fetch(
     return registration
 
 
-async def noted(engine: Engine, origin: Crowd) -> None:
-    """Wait until an engine has told what it wants of an origin."""
+async def noted(
+    engine: Engine, origin: Crowd, that: Callable[[OriginSlots], bool]
+) -> None:
+    """Wait until an engine stands so with an origin."""
 
-    def told() -> bool:
+    def stands() -> bool:
         own = engine._grants.slots.origins.get(origin.name)
-        return own is not None and own._told > 0
+        return own is not None and that(own)
 
     async with asyncio.timeout(60):
-        while not told():  # noqa: ASYNC110 - nothing else happens then
+        while not stands():  # noqa: ASYNC110 - nothing else happens then
             await asyncio.sleep(0)
 
 
@@ -162,13 +183,13 @@ async def test_two_processes_never_exceed_the_limit_together(
     limit = {"origin_connections": 4}
     first, second = await start(**limit), await start(**limit)
     async with Crowd() as origin:
-        origin.gate.clear()
+        origin.shut()
         tasks = [
             asyncio.create_task(fetch(manager, engine, id, origin.urls(id, 60)))
             for engine, id in ((first, "a"), (second, "b"))
         ]
         await origin.reached(4)
-        origin.gate.set()
+        origin.open()
         done = await asyncio.gather(*tasks)
 
     assert [registration.result for registration in done] == [Result.SUCCESS] * 2
@@ -187,16 +208,19 @@ async def test_a_newcomer_has_its_share_before_the_others_lease_is_renewed(
     limit = {"origin_connections": 4, "lease": timedelta(hours=1)}
     first, second = await start(**limit), await start(**limit)
     async with Crowd() as origin:
-        origin.gate.clear()
+        origin.shut()
         long = asyncio.create_task(fetch(manager, first, "a", origin.urls("a", 100)))
         await origin.reached(4)
         late = asyncio.create_task(fetch(manager, second, "b", origin.urls("b", 2)))
-        await noted(second, origin)
-        origin.gate.set()
+        await noted(first, origin, lambda own: own._granted == 2)
+        origin.let(2)
+        await origin.asked(6)
+        began = origin.paths[4:6]
+        origin.open()
         await asyncio.gather(late, long)
 
     assert origin.most == 4
-    assert max(map(origin.paths.index, ("/b0", "/b1"))) < 80
+    assert sorted(began) == ["/b0", "/b1"]
 
 
 async def test_one_429_lowers_the_limit_of_all_and_its_reason_is_seen(
@@ -208,11 +232,11 @@ async def test_one_429_lowers_the_limit_of_all_and_its_reason_is_seen(
     async with Crowd((429, {})) as origin:
         one = await fetch(manager, first, "a", origin.urls("a", 1))
         seen = await look(manager, origin)
-        origin.gate.clear()
+        origin.shut()
         origin.most = 0
         working = asyncio.create_task(fetch(manager, second, "b", origin.urls("b", 9)))
         await origin.reached(2)
-        origin.gate.set()
+        origin.open()
         other = await working
 
     assert (seen.limit, seen.base, seen.reason) == (2, 4, "status 429")
@@ -304,13 +328,13 @@ async def test_records_of_a_busy_origin_hold_up_no_others_of_their_lane(
     """More of them come first than a lane claims at once."""
     engine = await start(origin_connections=1, transfers=4)
     async with Crowd() as busy, Crowd() as free:
-        busy.gate.clear()
+        busy.shut()
         urls = [*busy.urls("a", 300), *free.urls("b", 5)]
         working = asyncio.create_task(fetch(manager, engine, "x", urls))
         await busy.reached(1)
         await free.asked(5)
         held_up = len(busy.paths)
-        busy.gate.set()
+        busy.open()
         done = await working
 
     assert held_up == 1
@@ -334,22 +358,25 @@ async def test_a_rate_holds_for_all_together(
 
 
 async def test_the_grant_of_a_killed_process_ends(
-    manager: BackgroundFetchManager, start: Start, settings: Settings
+    manager: BackgroundFetchManager, start: Start
 ) -> None:
     """R25."""
-    limit = {"origin_connections": 2, "lease": timedelta(seconds=2)}
-    dead, heir = await start(**limit), await start(**limit)
+    dead, heir = await start(origin_connections=2), await start(origin_connections=2)
     async with Crowd() as origin:
-        origin.gate.clear()
+        origin.shut()
         lost = asyncio.create_task(fetch(manager, dead, "a", origin.urls("a", 9)))
         await origin.reached(2)
-        for task in dead._background:  # it says nothing any more
-            task.cancel()
+        await cancel_all(dead._background)  # it says nothing any more
         working = asyncio.create_task(fetch(manager, heir, "b", origin.urls("b", 3)))
+        await noted(heir, origin, lambda own: own._told > 0)
+        had = len(origin.paths)
+        holders = OriginKeys(origin.name).holders
+        await manager.connection.ask("ZADD", holders, 1, dead._grants._origins.nonce)
         await origin.reached(4)
-        lost.cancel()
-        origin.gate.set()
+        await cancel_all([lost])
+        origin.open()
 
+        assert had == 2
         assert (await working).result is Result.SUCCESS
 
 
@@ -386,3 +413,54 @@ async def test_a_process_that_ends_leaves_no_grant_behind(
         left = await manager.connection.ask("ZCARD", OriginKeys(origin.name).holders)
 
     assert (held, left) == (1, 0)
+
+
+async def test_a_lane_without_a_slot_leaves_its_place_to_other_fetches(
+    manager: BackgroundFetchManager, start: Start
+) -> None:
+    """A process has few lanes: one origin that is busy must not have them all."""
+    lease = timedelta(seconds=2)
+    engine = await start(origin_connections=1, lease=lease)
+    async with Crowd() as busy:
+        busy.shut()
+        first = asyncio.create_task(fetch(manager, engine, "a", busy.urls("a", 1)))
+        await busy.reached(1)
+        second = await fetch(manager, engine, "b", busy.urls("b", 300))
+        seen = await manager.reader.look(FetchKeys(SCOPE, second.uid), 299)
+        busy.open()
+
+        assert (await first).result is Result.SUCCESS
+    assert seen.state.detail == "every slot with the origin is taken"
+    assert busy.paths == ["/a0"]
+
+
+async def test_a_lane_that_is_stopped_waits_for_no_slot(
+    manager: BackgroundFetchManager, start: Start
+) -> None:
+    engine = await start(origin_connections=1)
+    async with Crowd() as busy:
+        busy.shut()
+        working = asyncio.create_task(fetch(manager, engine, "a", busy.urls("a", 300)))
+        await busy.reached(1)
+        await engine.drain()
+        stopped = await working
+
+        keys = FetchKeys(SCOPE, stopped.uid)
+        assert await manager.connection.ask("ZCARD", keys.pool) > 32
+        assert busy.paths == ["/a0"]
+
+
+async def test_a_record_whose_origin_is_left_alone_beyond_the_deadline_fails(
+    manager: BackgroundFetchManager, start: Start
+) -> None:
+    engine = await start(deadline=timedelta(minutes=30))
+    async with Crowd((429, {"Retry-After": "3600"})) as origin:
+        first = await fetch(manager, engine, "a", origin.urls("a", 1))
+        second = await fetch(manager, engine, "b", origin.urls("b", 1))
+
+    assert first.failure_reason == "bad-status"
+    assert second.failure_reason == "fetch-error"
+    [record] = await second.match_all()
+    await record.refresh()
+    assert "the origin asked to wait: status 429" in (record.failure_reason or "")
+    assert origin.paths == ["/a0"]
