@@ -69,7 +69,7 @@ async def extend(
 async def test_the_acknowledgement_of_every_subscriber_releases_the_records(
     manager: BackgroundFetchManager, process: Callable[..., object]
 ) -> None:
-    """Guarantee 6, BF-PERF-08, BF-WAIT-10."""
+    """Guarantee 6, faults 93, BF-PERF-08, BF-WAIT-10."""
     first, second = await process("a"), await process("b")  # type: ignore[misc]
     registration = await manager.fetch("x", URL)
     await registration.abort()

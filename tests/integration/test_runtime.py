@@ -65,7 +65,7 @@ async def test_an_event_is_acknowledged_when_its_promises_have_settled(
 async def test_a_rejected_promise_brings_the_event_again(
     manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
 ) -> None:
-    """Design §7: redelivered with the same delivery_id and another attempt."""
+    """Faults 86, design §7: the same delivery_id, another attempt."""
     seen: list[tuple[str, int]] = []
 
     @sw.on("backgroundfetchabort")
@@ -266,7 +266,7 @@ async def test_at_its_cap_an_event_ends_and_its_delivery_fails_once(
     sw: ServiceWorker,
     is_async: bool,
 ) -> None:
-    """R24: inactive, cancelled, counted as one failure, and delivered again."""
+    """R24, faults 86: inactive, cancelled, one failure, and delivered again."""
     capped = settings.model_copy(update={"max_lifetime": timedelta(milliseconds=200)})
     events: list[BackgroundFetchEvent] = []
     cancelled, released = asyncio.Event(), threading.Event()
@@ -354,7 +354,7 @@ async def _serve_until(
 async def test_stopping_hands_deliveries_back_after_the_grace(
     manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
 ) -> None:
-    """R20: what is handed back does not count as a failure."""
+    """R20, faults 90: what is handed back does not count as a failure."""
     hurried = settings.model_copy(update={"grace": settings.grace * 0})
     attempts: list[int] = []
     began = asyncio.Event()

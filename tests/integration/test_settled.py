@@ -161,7 +161,7 @@ async def test_a_fetch_that_only_its_hold_kept_is_settled_by_the_end_of_that(
 async def test_at_retention_a_subscriber_that_was_never_there_is_reported_expired(
     manager: BackgroundFetchManager, clock: Clock, process: Process
 ) -> None:
-    """R9, R21."""
+    """R9, R21, faults 89."""
     await process("idle")
     done = await process("done")
     registration = await manager.fetch("x", URL)
