@@ -153,7 +153,7 @@ class LiveState:
         """Yield the current state, then every later one; end with the result.
 
         Snapshots may be coalesced, the last is always delivered. Survives lost
-        messages and restarts of Redis.
+        messages and, after the first snapshot, a Redis that is away.
 
         Raises:
             InvalidState: the fetch is no longer retained.
@@ -168,7 +168,8 @@ class LiveState:
                 yield current
             if shown.result is not Result.ACTIVE:
                 return
-            await self.changed(since=current)
+            with suppress(Unreachable):
+                await self.changed(since=current)
 
     async def changed(self, *, since: Progress) -> None:
         """Return once the state differs from ``since``, or after a few seconds.

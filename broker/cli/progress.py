@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from broker.cli.files import safe_name
 from broker.cli.output import amount, console, printable, say
 from broker.cli.records import RecordView, look_at
+from broker.cli.running import first_of
+from broker.tasks import cancel_all
 from schemas.errors import InvalidState, Unreachable
 from schemas.fetches import FetchState, Result
 
@@ -31,6 +33,8 @@ MOST_LOOKS = 32
 LINE_SECONDS = 30
 PATIENCE = timedelta(seconds=60)
 """How long a Redis that went away is waited for."""
+LOOK_SECONDS = 2.0
+"""Between looks whether it is there."""
 
 
 class Follower:
@@ -50,6 +54,9 @@ class Follower:
             InvalidState: the fetch is no longer retained.
             Unreachable: Redis went away, and stays away.
         """
+        await while_answering(self._manager, self._show())
+
+    async def _show(self) -> None:
         with Display(self._registration.id) as display:
             async for state in followed(self._registration):
                 display.show(state, await self._records(state))
@@ -59,27 +66,46 @@ class Follower:
         most = MOST_BARS if state.download_total else MOST_LOOKS
         if state.records > most or not state.records_available:
             return []
-        with suppress(InvalidState):  # released in this moment
+        with suppress(InvalidState, Unreachable):  # released in this moment, or away
             self._found = self._found or await self._registration.match_all()
-        return await look_at(self._manager, self._found, self._registration)
+        with suppress(Unreachable):
+            return await look_at(self._manager, self._found, self._registration)
+        return []
 
 
 async def followed(
     registration: BackgroundFetchRegistration,
 ) -> AsyncIterator[FetchState]:
-    """Yield every state until the result, and wait a minute for a Redis that is away.
+    """Yield every state until the result.
 
     Raises:
         InvalidState: the fetch is no longer retained.
+    """
+    async for _ in registration.progress():
+        yield registration.state
+
+
+async def while_answering(
+    manager: BackgroundFetchManager, work: Coroutine[Any, Any, None]
+) -> None:
+    """Do ``work``, and wait for a Redis that is away, but not for more than a minute.
+
+    Raises:
         Unreachable: Redis stays away.
     """
+    given_up = asyncio.create_task(_give_up(manager))
+    try:
+        await first_of(work, given_up)
+    finally:
+        await cancel_all([given_up])
+
+
+async def _give_up(manager: BackgroundFetchManager) -> None:
     away_since: float | None = None
     while True:
+        await asyncio.sleep(LOOK_SECONDS)
         try:
-            async for _ in registration.progress():
-                away_since = None
-                yield registration.state
-            return
+            await manager.connection.ping()
         except Unreachable:
             now = time.monotonic()
             if away_since is None:
@@ -87,7 +113,8 @@ async def followed(
                 say("Redis does not answer; waiting for it")
             if now - away_since > PATIENCE.total_seconds():
                 raise
-            await asyncio.sleep(0.5)
+        else:
+            away_since = None
 
 
 def total_of(state: FetchState, records: Sequence[RecordView]) -> int:

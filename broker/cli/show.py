@@ -185,7 +185,7 @@ def watch(
 async def _watch(
     id: str, patience: timedelta | None, json: bool, manager: BackgroundFetchManager
 ) -> int:
-    from broker.cli.progress import Follower, followed
+    from broker.cli.progress import Follower, followed, while_answering
     from broker.cli.records import exit_code
 
     registration = await found(manager, id)
@@ -194,7 +194,7 @@ async def _watch(
     try:
         async with asyncio.timeout(seconds(patience)):
             await first_of(
-                _print_each(followed(registration))
+                while_answering(manager, _print_each(followed(registration)))
                 if json
                 else Follower(manager, registration).follow()
             )

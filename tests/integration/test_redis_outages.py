@@ -214,3 +214,31 @@ async def test_after_readonly_the_next_command_takes_a_new_connection(
         assert await connection.ask("CLIENT", "ID") != before
     finally:
         await connection.aclose()
+
+
+async def test_progress_waits_for_a_redis_that_is_away_and_ends_with_the_outcome(
+    server: Server, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faults 76 and 77: the hash is read in vain several times meanwhile."""
+    monkeypatch.setattr("broker.live_state.REREAD_SECONDS", 0.05)
+    async with (
+        connect(scope=SCOPE, settings=settings) as manager,
+        connect(scope=SCOPE, settings=settings) as elsewhere,
+    ):
+        registration = await manager.fetch("x", URL)
+        progress = registration.progress()
+        await anext(progress)
+        following = asyncio.ensure_future(anext(progress))
+        await asyncio.to_thread(server.kill)
+        for _ in range(3):
+            with pytest.raises(Unreachable):
+                await registration.refresh()
+
+        await asyncio.to_thread(server.start)
+        other = await elsewhere.find("x")
+        assert other is not None
+        await other.abort()
+
+        async with asyncio.timeout(PATIENCE):
+            assert (await following).failure_reason == "aborted"
+            assert [rest async for rest in progress] == []
