@@ -21,6 +21,7 @@ from schemas.records import ResponseHead
 from schemas.urls import check_address, parse_url
 from workers.events import BackgroundFetchEvent
 from workers.exchange import Outgoing
+from workers.reach import redis_endpoints
 from workers.service_worker import ServiceWorker
 from workers.transport import Transport, TransportLimits
 from workers.uploads import InlineUpload
@@ -66,6 +67,7 @@ class Webhook:
             ConfigError: a secret has the wrong form, or the extra is not installed.
             InvalidName: ``scope`` or ``name`` has the wrong form.
             InvalidURL: ``url`` may not be fetched.
+            Unreachable: there is no Redis, or its name has no address.
         """
         self.service_worker = ServiceWorker(scope, name=name)
         self._url = parse_url(url, None)
@@ -82,6 +84,7 @@ class Webhook:
         self._transport = Transport(
             limits,
             settings.allow_networks,
+            closed=redis_endpoints(settings.found_redis()),
             proxy=settings.proxy,
             proxy_resolves=settings.proxy_resolves,
         )

@@ -59,7 +59,7 @@ class Middleman:
                 await self._socks(reader, writer)
             else:
                 await self._http(first, reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             self._tasks.discard(task)

@@ -141,6 +141,18 @@ def test_after_a_refusal_only_what_an_operator_excepted_is_dialled() -> None:
     assert isinstance(guard.open_socket(0, public), Opened)
 
 
+def test_behind_a_proxy_nothing_but_the_proxy_is_dialled() -> None:
+    """Should anything ever lead past it: its port is the only one."""
+    guard = Guard(Reach(AddressPolicy.parse("loopback")), proxy_port=3128)
+
+    proxy = guard.open_socket(0, Dialled(socket.AF_INET, *TCP, ("10.0.0.1", 3128)))
+    origin = guard.open_socket(0, Dialled(socket.AF_INET, *TCP, ("127.0.0.1", 80)))
+
+    assert isinstance(proxy, Opened)
+    assert origin == SOCKET_BAD
+    assert guard.refusal == "not the proxy"
+
+
 @pytest.mark.parametrize(
     "address",
     [

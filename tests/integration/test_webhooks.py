@@ -19,6 +19,8 @@ from schemas.errors import ConfigError, ForbiddenAddress
 from tests.integration.clock import SCOPE
 from tests.integration.outcomes import Outcomes, running
 from workers.demo.origin import Origin, Seen
+from workers.events import BackgroundFetchEvent
+from workers.exchange import TransferError
 from workers.webhooks import Webhook
 
 KEYS = (b"k" * 24, b"K" * 64)
@@ -120,6 +122,27 @@ def test_a_forbidden_address_is_refused_at_once(settings: Settings) -> None:
 
     with pytest.raises(ForbiddenAddress, match=r"169\.254\.169\.254"):
         Webhook(SCOPE, "http://169.254.169.254/", secrets=SECRETS, settings=strict)
+
+
+async def test_no_event_is_posted_to_the_redis_that_brings_it(
+    manager: BackgroundFetchManager, settings: Settings, endpoint: Origin
+) -> None:
+    """Faults 33."""
+    registration = await manager.fetch("x", URL)
+    port = endpoint.url("").rpartition(":")[2]
+    redis_url = f"redis://127.0.0.1:{port}"
+    own = settings.model_copy(update={"redis_url": redis_url})
+    event = BackgroundFetchEvent(
+        "backgroundfetchclick", registration=registration, delivery_id="d"
+    )
+
+    async with Webhook(
+        SCOPE, endpoint.url("/hook"), secrets=SECRETS, settings=own
+    ) as webhook:
+        with pytest.raises(TransferError, match="a server of this worker's own"):
+            await webhook.post(event)
+
+    assert endpoint.connections == 0
 
 
 @pytest.mark.parametrize(
