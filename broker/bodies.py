@@ -111,7 +111,7 @@ class Deposit:
         try:
             for index in list(left):
                 await self._read(index, left.pop(index))
-                if len(self._open) >= FINISHED_TOGETHER:
+                if self._open and self._enough():
                     await self._finish()
             await self._finish()
         except BaseException as error:
@@ -144,6 +144,10 @@ class Deposit:
         self._names.append(part.name)
         self._open[index] = request, part
         return part
+
+    def _enough(self) -> bool:
+        # Where bytes go over a network, a part keeps a large piece of them in memory.
+        return self._reader.store.remote or len(self._open) >= FINISHED_TOGETHER
 
     async def _finish(self) -> None:
         """Make what was read into blobs, on disk as far as settings ask for it."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -23,6 +24,7 @@ from schemas.errors import StorageError, UndecodableBody
 from schemas.integrity import Demand
 from schemas.policies import ScopePolicy
 from schemas.records import RecordResult, ResponseHead
+from schemas.requests import Request
 from schemas.secrets import referring
 from schemas.urls import origin_of
 from workers import ranges
@@ -75,6 +77,12 @@ class Exchanges:
             retry_after_cap=settings.max_retry_after,
         )
         self._deadline = settings.deadline
+
+    def opened(self, request: Request) -> AbstractAsyncContextManager[Body | None]:
+        """Have the body of a request open, to be sent; None without one."""
+        if request.body is None:
+            return nullcontext()
+        return opened(request, self.store, self.threads)
 
     def deadline_of(self, work: Work) -> timedelta:
         """The age of the fetch at which this record gives up."""
@@ -163,7 +171,7 @@ class Completion:
         offset, self._whole = work.length, False
         answer = _Answer(self, offset)
         try:
-            with opened(work.request, self._exchanges.store) as body:
+            async with self._exchanges.opened(work.request) as body:
                 await self._begin_attempt()
                 await self._follow(self._outgoing(offset, body), answer)
         except Elsewhere as error:

@@ -50,7 +50,11 @@ class Body(Protocol):
     length: int
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, at most ``size``; none of them are left at the end."""
+        """Return the next bytes, at most ``size``; none of them are left at the end.
+
+        Raises:
+            Congested: they are not at hand yet.
+        """
 
     def rewind(self) -> None:
         """Begin again with the first byte."""

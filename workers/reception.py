@@ -148,6 +148,8 @@ class Reception:
                 raise ValueError(f"a body of {self._length} bytes gave {self.sent}")
             if chunk and self._uploaded is not None:
                 self._uploaded(self.sent)
+        except Congested as congestion:
+            return self._wait(0, congestion)
         except BaseException as error:
             self._stop(error)
             return STOP_READING
@@ -223,7 +225,7 @@ class Reception:
         return not self._paused
 
     def _wait(self, size: int, congestion: Congested) -> int:
-        """Pause until the sink has room; the same bytes are offered again then."""
+        """Pause until the sink has room, or the body has bytes: then all goes on."""
         self._paused = True
         self.received -= size
         if self._throttle is not None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
+from itertools import count
 
 import pytest
 from typing_extensions import override
@@ -20,7 +22,9 @@ from broker.records import RecordReader
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
 from broker.sweep import Sweep
+from schemas.bodies import BodyStream
 from schemas.errors import StorageError
+from schemas.requests import Request
 from tests.integration.clock import SCOPE, Clock
 from workers.demo.origin import Origin
 from workers.engine import Engine
@@ -212,6 +216,91 @@ async def test_released_bytes_really_go(
 
     assert stored
     assert objects_in(settings.store_url) == []
+
+
+async def test_bodies_are_sent_from_the_bucket_and_go_with_the_records(
+    manager: BackgroundFetchManager,
+    engine: Engine,
+    settings: Settings,
+    origin: Origin,
+    clock: Clock,
+) -> None:
+    """BF-FETCH-14, BF-OBJ-01, R16; a redirect reads them a second time."""
+    origin.add("/a", b"", status=307, headers={"Location": "/b"})
+    origin.add("/b", b"")
+    bodies = [BODY, BODY[:70_000]]
+    requests = [
+        Request(origin.url("/a"), method="POST", body=iter([body])) for body in bodies
+    ]
+
+    registration = await perform(engine, await manager.fetch("x", requests))
+
+    assert registration.result == "success"
+    assert registration.uploaded == sum(map(len, bodies))
+    sent = [seen.body for seen in origin.log if seen.path == "/b"]
+    assert sorted(sent, key=len) == sorted(bodies, key=len)
+    [record, _] = await registration.match_all()
+    assert isinstance(record.request.body, BodyStream)
+    assert b"".join([chunk async for chunk in record.request.body]) == BODY
+    keys = FetchKeys(SCOPE, registration.uid)
+    for age in (settings.retention, settings.release_grace):
+        await clock.age_settlement(keys, age)
+        await engine.reclaimer.look(keys)
+    assert objects_in(settings.store_url) == []
+
+
+async def test_a_store_that_is_slow_holds_up_an_upload_and_nothing_else(
+    manager: BackgroundFetchManager,
+    engine: Engine,
+    origin: Origin,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The transfer waits for its next block, the event loop does not."""
+    origin.add("/", b"")
+    origin.add("/other", b"")
+    registration = await manager.fetch(
+        "x", Request(origin.url("/"), method="POST", body=BODY)
+    )
+    other = await manager.fetch("y", origin.url("/other"))
+    gate, read, reads = threading.Event(), Bucket.read, count()
+
+    def slow(self: Bucket, path: str, start: int, size: int) -> bytes:
+        if next(reads) == 2:  # the last byte, the first block, the second
+            gate.wait(60)
+        return read(self, path, start, size)
+
+    monkeypatch.setattr(Bucket, "read", slow)
+    sending = asyncio.create_task(perform(engine, registration))
+    async with asyncio.timeout(60):
+        async for progress in registration.progress():
+            if progress.uploaded:
+                break
+
+    assert (await perform(engine, other)).result == "success"
+    assert not sending.done()
+    gate.set()
+    assert (await sending).result == "success"
+    assert [seen.body for seen in origin.log if seen.path == "/"] == [BODY]
+
+
+async def test_a_body_that_is_gone_from_the_bucket_fails_its_record(
+    manager: BackgroundFetchManager,
+    engine: Engine,
+    settings: Settings,
+    origin: Origin,
+) -> None:
+    registration = await manager.fetch(
+        "x", Request(origin.url("/"), method="POST", body=BODY)
+    )
+    bucket = Bucket(settings.store_url or "")
+    bucket.delete(objects_in(settings.store_url))
+
+    await perform(engine, registration)
+
+    assert registration.failure_reason == "fetch-error"
+    [record] = await registration.match_all()
+    assert "ENOENT" in (await record.refresh()).failure_reason
+    assert origin.connections == 0
 
 
 async def test_what_a_dead_worker_left_in_a_bucket_is_swept(
