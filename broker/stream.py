@@ -79,6 +79,9 @@ class Subscription(Inbox):
         """Take the right to handle a delivery, or tell why not.
 
         After a lost answer the same ``nonce`` gets the same right.
+
+        Raises:
+            InvalidMessage: it has the right now, but cannot read the registration.
         """
         nonce = nonce or new_nonce()
         keys, arguments = self._name(delivery).context(self._settings)
@@ -98,10 +101,12 @@ class Subscription(Inbox):
         name = self._name(begun.delivery)
         return Steps(self._connection, self._settings, name, begun.nonce)
 
-    async def hand_back(self, delivery: Delivery, nonce: str) -> Nack:
+    async def hand_back(
+        self, delivery: Delivery, nonce: str, delay: timedelta = timedelta(0)
+    ) -> Nack:
         """Give up a right that this process has, or may have; no failure (R20)."""
         name = self._name(delivery)
-        return await self._nack(name, nonce, False, timedelta(0), "handed back")
+        return await self._nack(name, nonce, False, delay, "handed back")
 
     async def ack(self, begun: Begun) -> bool:
         """Acknowledge: all promises have settled. False if not held here any more."""

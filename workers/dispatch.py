@@ -63,6 +63,7 @@ class Dispatcher:
         self._quarantine = Quarantine(
             manager.connection, settings, subscription.scope, subscription.subscriber
         )
+        self._newer_delay = NEWER_LEASES * settings.lease
         self._warned: set[str] = set()
         self._closing = False
 
@@ -108,13 +109,16 @@ class Dispatcher:
                 await self._hold(delivery)
 
     async def _leave_to_newer(self, entry: str, why: str) -> None:
-        """Hand an event back uncounted; warn once of each such version."""
+        """Hand an event back uncounted."""
+        self._warn_once(entry, why)
+        hand_back = partial(self._quarantine.hand_back, entry, self._newer_delay)
+        if not await answered(hand_back):
+            await answered(partial(self._quarantine.put_aside, entry, why))
+
+    def _warn_once(self, entry: str, why: str) -> None:
         if why not in self._warned:
             self._warned.add(why)
             log.warning("event_for_later_release", entry=entry, error=why)
-        delay = NEWER_LEASES * self._settings.lease
-        if not await answered(partial(self._quarantine.hand_back, entry, delay)):
-            await answered(partial(self._quarantine.put_aside, entry, why))
 
     async def _hold(self, delivery: Delivery) -> None:
         """Begin a delivery and handle it; cancelled, hand it back (R20)."""
@@ -129,6 +133,10 @@ class Dispatcher:
             if isinstance(begun, Begun):
                 self._observer("handed back", begun)
             raise
+        except InvalidMessage as error:  # the registration, of a later release
+            self._warn_once(delivery.entry, str(error))
+            back = partial(self._subscription.hand_back, delivery, nonce)
+            await answered(partial(back, self._newer_delay))
         except Failure as error:  # its lease ends, and it comes again
             log.warning("delivery_interrupted", entry=delivery.entry, error=str(error))
 

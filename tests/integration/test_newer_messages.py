@@ -90,3 +90,28 @@ async def test_what_no_process_ever_knew_expires_with_the_retention(
     [letter] = await DeadLetters(manager.connection, settings, SCOPE).find()
     assert (letter.state, letter.failures) == ("expired", 0)
     assert await registration.settled() == {"default": "expired"}
+
+
+async def test_a_registration_of_a_later_release_waits_in_the_same_way(
+    manager: BackgroundFetchManager, settings: Settings, clock: Clock
+) -> None:
+    """Design §5, R20: the event can be read, but not what it is about."""
+    sw = ServiceWorker(SCOPE)
+    sw.add_event_listener("backgroundfetchabort", lambda event: None)
+    registration = await manager.fetch("x", URL)
+    await registration.abort()
+    hash_, ask = FetchKeys(SCOPE, registration.uid).fetch, manager.connection.ask
+    await ask("HSET", hash_, "failureReason", "from-the-future")
+    async with running(sw, settings) as outcomes:
+        await handed_back(manager)
+        await ask("HSET", hash_, "failureReason", "aborted")
+        await clock.age_deliveries("default", NEWER_LEASES * settings.lease)
+        acked = await outcomes.until("acked")
+
+    assert acked[2] == 2
+    outcome = await ask(
+        "HGET",
+        FetchKeys(SCOPE, registration.uid).events,
+        "backgroundfetchabort|default",
+    )
+    assert outcome.startswith(b"acked 0 2")
