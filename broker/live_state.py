@@ -1,4 +1,4 @@
-"""The attributes of a registration: copies that updates keep current (§ update)."""
+"""Keeping what a process knows of a fetch current, and telling who waits for news."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from datetime import timedelta
 from typing import Protocol, TypeVar
 
 import structlog
-from typing_extensions import override
 
+from broker.attributes import Attributes
 from broker.connection import Connection
 from broker.keys import FetchKeys
 from broker.records import RecordReader
 from broker.settings import Settings
 from schemas.errors import InvalidState, Unreachable
-from schemas.fetches import FailureReason, FetchState, Progress, Result
-from schemas.options import ImageResource
+from schemas.fetches import FetchState, Progress, Result
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -51,7 +50,7 @@ class Owner(Protocol):
         """Return once published states reach this manager's registrations."""
 
 
-class LiveState:
+class LiveState(Attributes):
     """What a process knows of one fetch, and who is told when that changes.
 
     Attributes are copies that change only when an update arrives; reading one does no
@@ -59,84 +58,13 @@ class LiveState:
     """
 
     def __init__(self, owner: Owner, state: FetchState) -> None:
+        super().__init__(state)
         self._owner = owner
-        self._state = state
         self._keys = FetchKeys(state.scope, state.uid)
         self._changed = asyncio.Event()  # replaced by a new one at every update
         self._listeners: list[ProgressListener] = []
         self.onprogress: ProgressListener | None = None
         """The handler slot for ``progress`` events."""
-
-    @override
-    def __repr__(self) -> str:
-        state = self._state
-        outcome = state.failure_reason or state.result or "active"
-        return f"<{type(self).__name__} {state.scope}/{state.id} {outcome}>"
-
-    @property
-    def id(self) -> str:
-        """The caller's id, unique among the scope's active fetches."""
-        return self._state.id
-
-    @property
-    def uid(self) -> str:
-        """Our name for this fetch, unique for ever."""
-        return self._state.uid
-
-    @property
-    def scope(self) -> str:
-        """The scope that owns this fetch."""
-        return self._state.scope
-
-    @property
-    def title(self) -> str:
-        """The title shown to people."""
-        return self._state.title
-
-    @property
-    def icons(self) -> tuple[ImageResource, ...]:
-        """The icons shown to people."""
-        return self._state.icons
-
-    @property
-    def upload_total(self) -> int:
-        """Bytes of all request bodies."""
-        return self._state.upload_total
-
-    @property
-    def uploaded(self) -> int:
-        """Bytes of request bodies that were sent."""
-        return self._state.uploaded
-
-    @property
-    def download_total(self) -> int:
-        """Bytes that the caller expects and will not exceed; 0 means unknown."""
-        return self._state.download_total
-
-    @property
-    def downloaded(self) -> int:
-        """Bytes of responses that are stored now; may fall when a record restarts."""
-        return self._state.downloaded
-
-    @property
-    def result(self) -> Result:
-        """``""`` while active, then ``"success"`` or ``"failure"``."""
-        return self._state.result
-
-    @property
-    def failure_reason(self) -> FailureReason:
-        """Why the fetch failed; ``""`` unless it did."""
-        return self._state.failure_reason
-
-    @property
-    def records_available(self) -> bool:
-        """Whether ``match`` and ``match_all`` can be used."""
-        return self._state.records_available
-
-    @property
-    def state(self) -> FetchState:
-        """All of the above as one message, for ``--json`` and other processes."""
-        return self._state
 
     def add_event_listener(self, type: str, listener: ProgressListener) -> None:
         """Call ``listener`` with each ``progress`` event; adding it twice is once."""
