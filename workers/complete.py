@@ -9,33 +9,27 @@ settled, or given back to the pool.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 
 import structlog
-from anyio import CapacityLimiter
 
 from broker.codings import decoder_of
-from broker.settings import Settings, milliseconds
-from broker.store import BlobStore
+from broker.settings import milliseconds
 from schemas.errors import StorageError, UndecodableBody
 from schemas.integrity import Demand
 from schemas.policies import ScopePolicy
 from schemas.records import RecordResult, ResponseHead
-from schemas.requests import Request
 from schemas.secrets import referring
 from schemas.urls import origin_of
 from workers import ranges
+from workers.answer import Answer
 from workers.exchange import Body, Fault, Outgoing, TransferError
 from workers.origin_slots import OriginBusy, Slot
-from workers.redirects import STATUSES, RedirectRefused, next_hop
-from workers.retry import Retry, RetryPolicy, Settle, decide, retry_after
-from workers.secrets import Secrets
-from workers.slots import Slots
-from workers.transport import Transport
-from workers.uploads import Elsewhere, opened
+from workers.redirects import RedirectRefused, next_hop
+from workers.resources import Exchanges
+from workers.retry import Retry, Settle, decide, retry_after
+from workers.uploads import Elsewhere
 from workers.verification import by_origin, demands
 from workers.work import Work
 
@@ -46,50 +40,6 @@ OVERLOADED = (429, 503)
 MAX_EMPTY_ANSWERS = 5
 """Answers in a row without a new byte before the record fails (BF-REC-27)."""
 _UNKNOWN = "an earlier attempt was interrupted, and may have reached the origin"
-UPLOADING = 256
-"""Threads of a process that may wait for a store in a network, all of them idle."""
-
-
-class Exchanges:
-    """What every record of this process is completed with."""
-
-    def __init__(
-        self,
-        transport: Transport,
-        store: BlobStore,
-        settings: Settings,
-        slots: Slots,
-    ) -> None:
-        """``slots`` are those of ``transport``."""
-        self.transport = transport
-        self.slots = slots
-        self.store = store
-        self.threads = CapacityLimiter(UPLOADING) if store.remote else None
-        self.secrets = Secrets(settings.secrets_dir)
-        self.addresses = settings.allow_networks
-        self.record_deadline = settings.record_deadline
-        self.decoding = settings.decoding
-        self.random = random.Random()
-        self.policy = RetryPolicy(
-            max_attempts=settings.max_attempts,
-            base=settings.backoff,
-            cap=settings.max_backoff,
-            retry_after_cap=settings.max_retry_after,
-        )
-        self._deadline = settings.deadline
-
-    def opened(self, request: Request) -> AbstractAsyncContextManager[Body | None]:
-        """Have the body of a request open, to be sent; None without one."""
-        if request.body is None:
-            return nullcontext()
-        return opened(request, self.store, self.threads)
-
-    def deadline_of(self, work: Work) -> timedelta:
-        """The age of the fetch at which this record gives up."""
-        limit = self.record_deadline
-        if limit is None or work.began is None:
-            return self._deadline
-        return min(self._deadline, timedelta(milliseconds=work.began) + limit)
 
 
 class Completion:
@@ -156,7 +106,7 @@ class Completion:
         except OriginBusy as busy:
             # The first exchange had its slot, and may have been all that is allowed.
             if work.repeatable:
-                postpone(work, busy, self._elapsed, self._exchanges.deadline_of(work))
+                self._exchanges.postpone(work, busy, self._elapsed)
             else:
                 work.fail(f"{Fault.OFFLINE}: {busy.detail}")
 
@@ -169,7 +119,7 @@ class Completion:
             work.fail(f"{work.request.method} is sent once: {work.detail or _UNKNOWN}")
             return
         offset, self._whole = work.length, False
-        answer = _Answer(self, offset)
+        answer = Answer(self, work, offset)
         try:
             async with self._exchanges.opened(work.request) as body:
                 await self._begin_attempt()
@@ -216,7 +166,7 @@ class Completion:
             headers += ranges.range_headers(offset, validators)
         return Outgoing(request.method, request.url, tuple(headers), body)
 
-    async def _follow(self, outgoing: Outgoing, answer: _Answer) -> None:
+    async def _follow(self, outgoing: Outgoing, answer: Answer) -> None:
         request, hops = self._work.request, 0
         while True:
             slot, self._slot = self._slot, None
@@ -381,47 +331,3 @@ class Completion:
             rng=self._exchanges.random,
             now=datetime.now(UTC),
         )
-
-
-def postpone(
-    work: Work, busy: OriginBusy, elapsed: timedelta, deadline: timedelta
-) -> None:
-    """Give a record back until its origin may be asked, unless that is too late."""
-    if elapsed + busy.delay < deadline:
-        work.give_back(busy.delay, busy.detail)
-    else:
-        work.fail(f"{Fault.OFFLINE}: {busy.detail}, beyond the deadline")
-
-
-class _Answer:
-    """Takes one answer: judged at its head, its bytes stored. A ``transport.Sink``."""
-
-    def __init__(self, completion: Completion, offset: int) -> None:
-        self.redirect: ResponseHead | None = None
-        self.stored: ResponseHead | None = None
-        """The head whose body was wanted."""
-        self._completion = completion
-        self._work = completion._work
-        self._offset = offset
-        self._redirected = False
-
-    def hop(self) -> None:
-        """The next answer comes from the redirect's target."""
-        self.redirect = None
-        self._redirected = True
-
-    def head(self, head: ResponseHead) -> bool:
-        self._completion.note(head)
-        follows = self._work.request.redirect != "manual"
-        located = head.get("Location") is not None
-        if follows and located and head.status in STATUSES:
-            self.redirect = head
-            return False
-        if self._redirected:
-            head = head.model_copy(update={"redirected": True})
-        wanted = self._completion.judge(head, self._offset)
-        self.stored = head if wanted else None
-        return wanted
-
-    def write(self, chunk: bytes) -> bool:
-        return self._work.write(chunk)

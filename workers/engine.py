@@ -22,11 +22,11 @@ from broker.sweep import Sweep
 from broker.tasks import cancel_all
 from schemas.errors import Failure
 from workers.beat import beat_for_ever
-from workers.complete import Exchanges
 from workers.grants import Grants
 from workers.lane import Lane
 from workers.reach import redis_endpoints
 from workers.reclaim import Reclaimer
+from workers.resources import Exchanges
 from workers.sweeper import sweep_for_ever
 from workers.transport import Transport, TransportLimits
 

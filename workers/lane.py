@@ -24,8 +24,9 @@ from broker.tasks import cancel_all
 from schemas.errors import Failure, StorageError, Unreachable
 from schemas.policies import ScopePolicy
 from workers.backlog import Backlog, Ways
-from workers.complete import Completion, Exchanges, postpone
+from workers.complete import Completion
 from workers.origin_slots import ALL_TAKEN, OriginBusy, Slot
+from workers.resources import Exchanges
 from workers.work import Allowance, Work
 
 log = structlog.get_logger()
@@ -227,7 +228,7 @@ class Lane:
         task.add_done_callback(self._end)
 
     def _postpone(self, work: Work, busy: OriginBusy) -> None:
-        postpone(work, busy, self._elapsed, self._exchanges.deadline_of(work))
+        self._exchanges.postpone(work, busy, self._elapsed)
         self._ended.append(work)
         self._wake.set()
 

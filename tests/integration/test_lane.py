@@ -19,8 +19,8 @@ from broker.settings import Settings
 from schemas.errors import Unreachable
 from schemas.records import ResponseHead
 from tests.integration.clock import SCOPE, Clock
-from workers.complete import Exchanges
 from workers.lane import Lane
+from workers.resources import Exchanges
 from workers.slots import Slots
 from workers.transport import Outgoing, Sink, Transport
 
