@@ -25,6 +25,12 @@ there, at a time, or so long ago. Older events are delivered, but not owed (R11)
 
 LOOK_AT = 1000
 """Entries that one call may find excluded: a script's work is bounded (R22)."""
+_REFUSED = {
+    0: "was removed",
+    -1: "is being removed: try again",
+    -2: "has had a hundred filters whose events are still there: start all of its "
+    "processes with one filter, or remove it",
+}
 
 
 class Inbox:
@@ -62,8 +68,8 @@ class Inbox:
         says that this process had joined before; its filter is then not news.
 
         Raises:
-            InvalidState: the subscriber was removed since this process joined, or is
-                being removed now.
+            InvalidState: the subscriber was removed since this process joined, is being
+                removed now, or has had too many filters.
         """
         scope = self._scope
         types, ids = str(self._takes).split(" ", 1)
@@ -92,9 +98,9 @@ class Inbox:
             ],
         )
         if joined < 1:
-            how = "was removed" if joined == 0 else "is being removed: try again"
             raise InvalidState(
-                f"subscriber {self.subscriber!r} of scope {self.scope!r} {how}"
+                f"subscriber {self.subscriber!r} of scope {self.scope!r} "
+                f"{_REFUSED[joined]}"
             )
 
     async def read(self, count: int, block: timedelta) -> Rows:

@@ -49,6 +49,13 @@ local function forget_ended(of)
   end
 end
 
+-- Was nothing published since the filter changed last? Then that line says nothing.
+local function is_unused(of)
+  local newest = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+  local version = not newest and -1 or tonumber(newest[2][8])
+  return #of > 1 and of[2].left == of[1].joined and version and version < of[1].joined
+end
+
 local function enter(of, version, from, types, ids)
   forget_ended(of)
   table.insert(of, 1, {joined = version, from = from, types = types, ids = ids})

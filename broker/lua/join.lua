@@ -10,7 +10,7 @@
 -- epoch, or, if negative, before now   ARGV[10] retention ms
 -- Returns the version in which the subscriber joined, or got its filter; 0 if it was
 -- removed since this consumer joined; -1 if it was removed, and what it was owed is not
--- concluded yet.
+-- concluded yet; -2 if it has had so many filters that another would not be bounded (R22).
 --@include _filter
 --@include _membership
 --@include _set
@@ -25,6 +25,7 @@ if redis.call('SISMEMBER', KEYS[6], ARGV[6]) == 1 then
   return -1
 end
 
+local MEMBERSHIPS = 100
 local function next_version()
   return redis.call('HINCRBY', scope, 'version', 1)
 end
@@ -34,8 +35,17 @@ end
 local start = '0'
 if is_member(of) then
   if not again and (of[1].types ~= types or of[1].ids ~= ids) then
+    forget_ended(of)
+    local unused = is_unused(of)
+    if #of >= MEMBERSHIPS and not unused then
+      return -2
+    end
     local version = next_version()
     depart(of, version)
+    if unused then
+      table.remove(of, 1)
+      of[1].left = version
+    end
     enter(of, version, nil, types, ids)
     write(subscriber, of)
   end

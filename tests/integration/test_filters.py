@@ -22,7 +22,7 @@ from broker.scripts import Script, script
 from broker.settings import Settings
 from broker.stream import Begun, Delivery, Refused, Subscription
 from broker.subscribers import Subscribers
-from schemas.errors import Unreachable
+from schemas.errors import InvalidState, Unreachable
 from schemas.events import EventMessage
 from schemas.filters import EventFilter
 from tests.integration.clock import SCOPE, Clock
@@ -276,6 +276,37 @@ async def test_memberships_are_forgotten_with_the_last_event_that_needs_them(
     emptied = await manager.connection.ask("HGET", keys.subscribers, "a")
     assert len(filled.splitlines()) == 5
     assert emptied.splitlines() == [b"6 - - * *"]
+
+
+async def test_filters_that_change_to_and_fro_are_not_kept_for_ever(
+    manager: BackgroundFetchManager, process: Process
+) -> None:
+    """R22: what nothing was published under is forgotten; the rest has a limit."""
+    key = ScopeKeys(SCOPE).subscribers
+
+    async def lines() -> list[bytes]:
+        value: bytes = await manager.connection.ask("HGET", key, "a")
+        return value.splitlines()
+
+    await process(takes=EPISODES)
+    [early] = await aborted(manager, "ep-1")
+    for _ in range(30):
+        await process(takes=CLICKS)
+        await process()
+    idle = await lines()
+    for number in range(98):
+        await early.click()
+        await process(takes=EventFilter.of(ids=f"{number}-*"))
+    await early.click()
+    with pytest.raises(InvalidState, match="had a hundred filters"):
+        await process(takes=CLICKS)
+    full = await lines()
+    sub = await process(takes=EventFilter.of(ids="97-*"))
+    [delivery, *_] = await read(sub)
+    await sub.ack(await begin(sub, delivery))
+
+    assert (len(idle), len(full)) == (2, 100)
+    assert await early.settled(SOON) == {"a": "acked"}
 
 
 async def test_joining_again_and_leaving_keep_the_count_of_filters(
