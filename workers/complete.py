@@ -50,11 +50,12 @@ class Completion:
         work: Work,
         exchanges: Exchanges,
         elapsed: timedelta,
+        scope: str,
         policy: ScopePolicy,
         slot: Slot,
         declare: Callable[[Work], Awaitable[None]],
     ) -> None:
-        """``elapsed`` is the age of the fetch, which has a deadline.
+        """``elapsed`` is the age of the fetch, which has a deadline and a scope.
 
         ``slot`` is one with the origin of the request; ``declare`` returns once Redis
         knows that the attempt of a work begins.
@@ -63,6 +64,7 @@ class Completion:
         self._slot: Slot | None = slot
         self._exchanges = exchanges
         self._elapsed = elapsed
+        self._scope = scope
         self._policy = policy
         self._declare = declare
         names = {name.lower() for name, _ in work.request.header_list}
@@ -160,7 +162,7 @@ class Completion:
 
     def _outgoing(self, offset: int, body: Body | None) -> Outgoing:
         request, validators = self._work.request, self._work.validators
-        filled = self._exchanges.secrets.headers(request)
+        filled = self._exchanges.secrets.headers(request, self._scope)
         headers = [*filled, ("Accept-Encoding", "identity")]
         if offset and validators is not None:
             headers += ranges.range_headers(offset, validators)

@@ -49,6 +49,7 @@ class Lane:
         keys: FetchKeys,
     ) -> None:
         self.uid = keys.uid
+        self._scope = keys.scope
         self._settings = settings
         self._exchanges = exchanges
         self._hold = LaneHold(connection, settings, keys)
@@ -217,6 +218,7 @@ class Lane:
             work,
             self._exchanges,
             self._elapsed,
+            self._scope,
             self._policy,
             slot,
             self._declare,

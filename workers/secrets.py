@@ -2,7 +2,8 @@
 
 They are files of one directory (``BGFETCH_SECRETS_DIR``), as container platforms mount
 them: ``NAME`` holds the secret, and ``NAME.origins`` the origins that it may be sent
-to, one a line. Producers choose URLs, so a secret that names no origin goes nowhere.
+to, one a line, each with the scopes that may use it there, or none for all of them.
+Producers choose URLs, so a secret that names no origin goes nowhere.
 Files are read anew for each attempt: a secret that was changed is in force at once.
 """
 
@@ -29,19 +30,20 @@ class Secrets:
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
 
-    def headers(self, request: Request) -> tuple[tuple[str, str], ...]:
+    def headers(self, request: Request, scope: str) -> tuple[tuple[str, str], ...]:
         """Return the request's headers with every reference replaced by its secret.
 
         Raises:
             TransferError: FORBIDDEN, a secret is not there, cannot be sent, or may not
-                go to the request's origin; the secret itself is in no message.
+                go to the request's origin for this scope; the secret itself is in
+                no message.
         """
-        secret_of = partial(self._secret, request.url)
+        secret_of = partial(self._secret, origin_of(request.url), scope)
         return tuple(
             (name, filled(value, secret_of)) for name, value in request.header_list
         )
 
-    def _secret(self, url: str, name: str) -> str:
+    def _secret(self, origin: str, scope: str, name: str) -> str:
         if self._directory is None:
             raise _refused(name, f"is not here: this worker has no {_SETTING}")
         path = self._directory / name
@@ -49,25 +51,29 @@ class Secrets:
         if not secret or any(byte in secret for byte in b"\r\n\0"):
             raise _refused(name, f"in {path} must be one line, and not empty")
         listed = path.with_name(f"{name}.origins")
-        origin = origin_of(url)
-        if origin not in _origins(name, listed):
+        scopes = [each for known, each in _origins(name, listed) if known == origin]
+        if not scopes:
             raise _refused(name, f"may not go to {origin}: {listed} does not name it")
+        if not any(not each or scope in each for each in scopes):
+            reason = f"may not go to {origin} for scope {scope!r}, by {listed}"
+            raise _refused(name, reason)
         # As it is in the file, byte for byte: that is how a header is sent.
         return secret.decode("latin-1")
 
 
-def _origins(name: str, path: Path) -> Iterable[str]:
+def _origins(name: str, path: Path) -> Iterable[tuple[str, list[str]]]:
     for line in _read(name, path).decode("utf-8", "replace").splitlines():
-        text = line.partition("#")[0].strip()
-        if not text:
+        words = line.partition("#")[0].split()
+        if not words:
             continue
+        text, *scopes = words
         try:
             url = parse_url(text, None)
         except InvalidURL as error:
             raise _refused(name, f"has an unusable line in {path}: {error}") from error
         if url != origin_of(url) + "/":
             raise _refused(name, f"has a line in {path} that is no origin: {text!r}")
-        yield origin_of(url)
+        yield origin_of(url), scopes
 
 
 def _read(name: str, path: Path) -> bytes:

@@ -149,7 +149,7 @@ async def test_an_unknown_secret_fails_the_record_with_its_name_and_place(
 
 def refused(directory: Path | None, url: str = "https://a.example/x") -> str:
     with pytest.raises(TransferError) as failed:
-        Secrets(directory).headers(Request(url, headers={"X": "secret:s"}))
+        Secrets(directory).headers(Request(url, headers={"X": "secret:s"}), "news")
     assert failed.value.fault is Fault.FORBIDDEN
     assert VALUE not in str(failed.value)
     return failed.value.detail
@@ -169,6 +169,7 @@ def test_a_worker_without_secrets_says_so() -> None:
         (VALUE, "https://a.example:8443", "may not go to https://a.example"),
         (VALUE, "https://a.example.evil.example", "may not go to https://a.example"),
         (VALUE, "https://a.example/path", "is no origin: 'https://a.example/path'"),
+        (VALUE, "https://a.example ours", "may not go to https://a.example for scope"),
         (VALUE, "*", "has an unusable line in"),
         ("", "https://a.example", "must be one line, and not empty"),
         (f"{VALUE}\r\nX-Evil: 1", "https://a.example", "must be one line"),
@@ -186,6 +187,30 @@ def test_a_secret_that_may_not_or_cannot_be_sent_is_refused(
     assert reason in refused(tmp_path)
 
 
+def test_a_secret_is_for_the_scopes_that_are_named_with_an_origin(
+    tmp_path: Path,
+) -> None:
+    """Another scope's fetches would act in its owner's name."""
+    (tmp_path / "s").write_text(VALUE)
+    lines = "https://a.example ours podcasts # and\nhttps://a.example  third\n"
+    (tmp_path / "s.origins").write_text(lines + "https://all.example")
+    secrets = Secrets(tmp_path)
+
+    for url, scope, may in [
+        ("https://a.example/", "ours", True),
+        ("https://a.example/", "podcasts", True),
+        ("https://a.example/", "third", True),
+        ("https://a.example/", "our", False),
+        ("https://all.example/", "our", True),
+    ]:
+        request = Request(url, headers={"X": "secret:s"})
+        if may:
+            assert secrets.headers(request, scope) == (("X", VALUE),)
+        else:
+            with pytest.raises(TransferError, match=f"for scope '{scope}'"):
+                secrets.headers(request, scope)
+
+
 def test_a_secret_that_was_changed_is_in_force_at_once(tmp_path: Path) -> None:
     (tmp_path / "s.origins").write_text("HTTPS://A.example:443/\r\nhttps://b.example")
     request = Request("https://a.example/", headers={"X": "secret:s"})
@@ -193,5 +218,5 @@ def test_a_secret_that_was_changed_is_in_force_at_once(tmp_path: Path) -> None:
 
     for value in ("one", "zwölf"):
         (tmp_path / "s").write_text(value)
-        [(_, sent)] = secrets.headers(request)
+        [(_, sent)] = secrets.headers(request, "news")
         assert sent.encode("latin-1") == value.encode()
