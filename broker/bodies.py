@@ -9,40 +9,33 @@ sweep finds them (R16). Registered, they live and go with the records.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
     AsyncIterator,
     Callable,
-    Generator,
     Iterable,
-    Iterator,
 )
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import anyio
 from anyio import to_thread
 
 from broker.keys import FetchKeys
 from broker.records import RecordReader
+from broker.sources import blocks_of, cancel
 from broker.store import Part, read_blocks
-from schemas.bodies import MAX_INLINE_BYTES, BodyStream, Data, Source, StoredBody
+from schemas.bodies import MAX_INLINE_BYTES, BodyStream, StoredBody
 from schemas.errors import (
     BackgroundFetchError,
-    InvalidRequest,
     QuotaExceeded,
     RejectedFetch,
     StorageError,
 )
 from schemas.requests import Request
 
-BLOCK = 1024 * 1024
-"""About so many bytes of a body are in memory at a time."""
 FINISHED_TOGETHER = 32
 """Parts that may be open at a time; their bytes go to the disk together."""
 
@@ -75,6 +68,7 @@ class Deposit:
     def __init__(self, reader: RecordReader) -> None:
         self.offered = False
         self._reader = reader
+        self._size = 0
         self._names: list[str] = []
         self._open: dict[int, tuple[Request, Part]] = {}
         self._kept: dict[int, Request] = {}
@@ -95,39 +89,47 @@ class Deposit:
         with anyio.CancelScope(shield=True), suppress(StorageError):
             await to_thread.run_sync(self._discard)
 
-    async def store(self, requests: list[Request]) -> None:
+    async def store(
+        self, requests: list[Request], check: Callable[[int], None]
+    ) -> None:
         """Read every body, and have ``requests`` carry or name it where it is now.
 
         Bodies are read one after another, each in bounded memory, off the event loop
         unless its source is asynchronous. If one fails, the streams that are left are
-        closed (BF-FETCH-15).
+        closed (BF-FETCH-15). ``check`` hears how many bytes they have together.
 
         Raises:
             InvalidRequest: a body cannot be read, gives no bytes, or is used up.
-            QuotaExceeded: the store is full (BF-FETCH-16).
+            QuotaExceeded: the store is full, or ``check`` says so (BF-FETCH-16).
             StorageError: it refuses for another reason.
         """
+        self._size = sum(request.upload_total for request in requests)
         left = {at: each for at, each in enumerate(requests) if not travels(each)}
         try:
             for index in list(left):
-                await self._read(index, left.pop(index))
+                await self._read(index, left.pop(index), check)
                 if self._open and self._enough():
                     await self._finish()
             await self._finish()
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 for request in left.values():
-                    await _cancel(request)
+                    await cancel(request)
             if isinstance(error, StorageError) and _is_full(error):
                 raise QuotaExceeded(f"no room for the bodies: {error}") from error
             raise
         for index, request in self._kept.items():
             requests[index] = request
 
-    async def _read(self, index: int, request: Request) -> None:
+    async def _read(
+        self, index: int, request: Request, check: Callable[[int], None]
+    ) -> None:
         part, start = None, b""
-        async with aclosing(_blocks_of(request)) as blocks:
+        counted = not isinstance(request.body, BodyStream)
+        async with aclosing(blocks_of(request)) as blocks:
             async for block in blocks:
+                self._size += 0 if counted else len(block)
+                check(self._size)
                 if part is None:
                     start += block
                     if len(start) <= MAX_INLINE_BYTES:
@@ -204,106 +206,6 @@ class StoredStream:
         finally:
             with suppress(BackgroundFetchError):
                 await self._reader.close(self._keys, name)
-
-
-async def _blocks_of(request: Request) -> AsyncGenerator[bytes]:
-    """Yield the body, about a block at a time; its source's errors become ours."""
-    body = request.body
-    source = body.take() if isinstance(body, BodyStream) else cast("bytes", body)
-    try:
-        async with aclosing(_blocks(source)) as blocks:
-            async for block in blocks:
-                yield block
-    except BackgroundFetchError:
-        raise
-    except Exception as error:
-        raise InvalidRequest(
-            f"the body of {request.method} {request.url} cannot be read: {error!r}"
-        ) from error
-
-
-def _blocks(source: Source) -> AsyncGenerator[bytes]:
-    if isinstance(source, AsyncIterable):
-        return _gathered(aiter(source))
-    if isinstance(source, os.PathLike):
-        return _from_path(source)
-    if isinstance(source, bytes):
-        return _pulled(iter([source]))
-    # A file's own iterator gives lines, of any length.
-    read = getattr(source, "read", None)
-    if read is not None:
-        return _pulled(_reads(read))
-    return _pulled(iter(cast("Iterable[Data]", source)))
-
-
-async def _gathered(chunks: AsyncIterator[Data]) -> AsyncGenerator[bytes]:
-    held: list[bytes] = []
-    size = 0
-    try:
-        async for chunk in chunks:
-            held.append(_checked(chunk))
-            size += len(held[-1])
-            if size >= BLOCK:
-                yield b"".join(held)
-                held, size = [], 0
-        yield b"".join(held)
-    finally:
-        await _close(chunks)
-
-
-async def _from_path(path: os.PathLike[str]) -> AsyncGenerator[bytes]:
-    with await to_thread.run_sync(open, path, "rb") as file:
-        async with aclosing(_pulled(_reads(file.read))) as blocks:
-            async for block in blocks:
-                yield block
-
-
-async def _pulled(chunks: Iterator[Data]) -> AsyncGenerator[bytes]:
-    try:
-        while block := await to_thread.run_sync(_pull, chunks):
-            yield block
-    finally:
-        await _close(chunks)
-
-
-def _reads(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    return iter(lambda: read(BLOCK), b"")
-
-
-def _pull(chunks: Iterator[Data]) -> bytes:
-    """Return about a block of a source that may block; nothing is left at its end."""
-    held: list[bytes] = []
-    size = 0
-    for chunk in chunks:
-        held.append(_checked(chunk))
-        size += len(held[-1])
-        if size >= BLOCK:
-            break
-    return b"".join(held)
-
-
-def _checked(chunk: object) -> bytes:
-    if not isinstance(chunk, bytes | bytearray | memoryview):
-        raise InvalidRequest(
-            f"a body is made of bytes, its source gave {type(chunk).__name__}: "
-            "open files in binary mode, encode text"
-        )
-    return bytes(chunk)
-
-
-async def _close(source: object) -> None:
-    """End a generator that nobody reads on; files are their owner's to close."""
-    with anyio.CancelScope(shield=True):
-        if isinstance(source, AsyncGenerator):
-            await source.aclose()
-        elif isinstance(source, Generator):
-            await to_thread.run_sync(source.close)
-
-
-async def _cancel(request: Request) -> None:
-    if isinstance(request.body, BodyStream) and not request.body.used:
-        with suppress(Exception):  # the first failure is the one that is told
-            await _close(request.body.take())
 
 
 def _is_full(error: StorageError) -> bool:

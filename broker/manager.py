@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from weakref import WeakValueDictionary
 
 import structlog
 
-from broker.bodies import Deposit, named_bodies, travels
 from broker.connection import Connection
-from broker.context import context
-from broker.keys import SCOPES, FetchKeys, ScopeKeys
-from broker.places import described, places
-from broker.policies import POLICY
-from broker.queue import JobQueue, LaneJob
+from broker.keys import ScopeKeys
+from broker.queue import JobQueue
 from broker.records import RecordReader
+from broker.registrar import Registrar
 from broker.registration import BackgroundFetchRegistration
-from broker.settings import Settings, milliseconds
+from broker.settings import Settings
 from broker.subscribers import Subscribers
 from broker.watcher import Watcher
-from schemas.bodies import BodyStream
-from schemas.errors import DuplicateFetch, Failure, InvalidState, RejectedFetch
+from schemas.errors import InvalidState, RejectedFetch
 from schemas.fetches import FetchState, Priority
-from schemas.names import check_id, check_scope, new_uid
+from schemas.names import check_id, check_scope
 from schemas.options import FetchOptions, ImageResource
-from schemas.policies import ScopePolicy
 from schemas.requests import Request
-from schemas.urls import check_address, origin_of, parse_url
+from schemas.urls import parse_url
 
 log = structlog.get_logger()
-
-STAGE_SIZE = 500
-"""Requests in one command while a registration is staged."""
-STAGE_TTL = timedelta(minutes=10)
 
 
 @asynccontextmanager
@@ -87,6 +77,14 @@ class BackgroundFetchManager:
         self._base_url = base_url
         self._keys = ScopeKeys(scope)
         self.queue = JobQueue(connection.url)
+        self._registrar = Registrar(
+            connection,
+            settings,
+            self._keys,
+            base_url,
+            reader=self.reader,
+            queue=self.queue,
+        )
         self._watcher = Watcher(
             connection, self._keys.progress, self._update, self._resynchronise
         )
@@ -139,152 +137,16 @@ class BackgroundFetchManager:
                 scope has a say in that.
             DuplicateFetch: an active fetch of this scope has this ``id``.
             QuotaExceeded: Redis has no room for the registration, or the blob store
-                for a body.
+                for a body; or the policy of the scope allows fewer bytes.
             StorageError: the blob store refuses a body for another reason.
             Unreachable: Redis does not answer. The fetch may have been registered.
         """
         check_id(id)
         options = FetchOptions.checked(title, icons, download_total, hold)
         wanted = _check_priority(priority)
-        checked, urls = self._checked(requests)
-        keys = self._keys.fetch(new_uid())
-        fields: dict[str, str | int] = {
-            "id": id,
-            "uid": keys.uid,
-            "scope": self._scope,
-            "title": options.title,
-            "icons": json.dumps([icon.model_dump() for icon in options.icons]),
-            "downloadTotal": options.download_total,
-            "baseUrl": self._base_url,
-            "hold": milliseconds(options.hold),
-            "priority": wanted,
-        }
+        order = self._registrar.order(id, requests, options, wanted)
         await self.watching()
-        async with Deposit(self.reader) as deposit:
-            if any(not travels(request) for request in checked):
-                # Nobody waits for gigabytes only to hear this.
-                await self._foresee(id, urls, options.download_total)
-                await deposit.store(checked)
-            fields["uploadTotal"] = sum(request.upload_total for request in checked)
-            policy = await self._stage(keys, checked)
-            try:
-                policy.check(urls, options.download_total)
-            except RejectedFetch:
-                await self.connection.ask("UNLINK", keys.staged, keys.bodies)
-                raise
-            fields |= {POLICY: policy.text, "maxBytes": policy.max_bytes}
-            deposit.offered = True
-            state, jobs = await self._register(keys, fields, len(checked))
-        await self._enqueue(state, jobs, wanted)
-        return self.registration(state)
-
-    async def _foresee(self, id: str, urls: list[str], download_total: int) -> None:
-        """Raise what the registration would be refused with by now."""
-        if await self.connection.ask("HEXISTS", self._keys.active, id):
-            raise self._duplicate(id)
-        policy = await self.connection.ask("HGET", self._keys.scope_hash, POLICY)
-        ScopePolicy.read(policy).check(urls, download_total)
-
-    def _duplicate(self, id: str) -> DuplicateFetch:
-        return DuplicateFetch(
-            f"scope {self._scope!r} already has an active fetch {id!r}"
-        )
-
-    def _checked(
-        self, requests: str | Request | Iterable[str | Request]
-    ) -> tuple[list[Request], list[str]]:
-        """Check every request before anything is stored (BF-FETCH-07).
-
-        Returns the requests, with absolute URLs, and a URL of each origin.
-        """
-        items = [requests] if isinstance(requests, str | Request) else requests
-        checked: list[Request] = []
-        origins: dict[str, str] = {}
-        for item in items:
-            request = Request.of(item).resolve(self._base_url)
-            if (origin := origin_of(request.url)) not in origins:
-                check_address(request.url, self.settings.allow_networks)
-                origins[origin] = request.url
-            if isinstance(request.body, BodyStream):
-                request.body.check()
-            checked.append(request)
-        if not checked:
-            raise RejectedFetch("at least one request must be given, got none")
-        return checked, list(origins.values())
-
-    async def _stage(self, keys: FetchKeys, requests: Sequence[Request]) -> ScopePolicy:
-        """Store the requests; return the scope's policy, read on the same way."""
-        policy: bytes | None = None
-        async with self.connection.redis.pipeline(transaction=False) as pipe:
-            for start in range(0, len(requests), STAGE_SIZE):
-                batch = list(enumerate(requests[start : start + STAGE_SIZE], start))
-                pipe.hset(
-                    keys.staged, mapping={at: each.encode() for at, each in batch}
-                )
-                pipe.pexpire(keys.staged, STAGE_TTL)
-                if bodies := named_bodies(batch):
-                    pipe.hset(keys.bodies, mapping=bodies)
-                    pipe.pexpire(keys.bodies, STAGE_TTL)
-                pipe.hget(self._keys.scope_hash, POLICY)
-                async with self.connection.answering():
-                    *_, policy = await pipe.execute()
-        return ScopePolicy.read(policy)
-
-    async def _register(
-        self, keys: FetchKeys, fields: Mapping[str, str | int], count: int
-    ) -> tuple[FetchState, list[bytes]]:
-        lanes = min(self.settings.max_lanes, -(-count // self.settings.lane_size))
-        names, arguments = context(keys, self.settings)
-        place_keys, place_arguments = places(keys, self.settings)
-        scope = self._keys
-        reply = await self.connection.run(
-            "register",
-            [
-                *names,
-                scope.latest,
-                scope.fetches,
-                keys.staged,
-                keys.requests,
-                SCOPES,
-                keys.bodies,
-                *place_keys,
-                *place_keys,
-            ],
-            [
-                *arguments,
-                1 if fields["downloadTotal"] or fields["maxBytes"] else lanes,
-                count,
-                *(part for pair in fields.items() for part in pair),
-                *place_arguments,
-            ],
-        )
-        if reply[0] == b"duplicate":
-            raise self._duplicate(str(fields["id"]))
-        if reply[0] != b"ok":
-            raise Failure(
-                f"the staged requests of {fields['id']!r} were lost: try again"
-            )
-        hash_ = dict(zip(reply[1][::2], reply[1][1::2], strict=True))
-        return FetchState.from_hash(hash_), reply[2]
-
-    async def _enqueue(
-        self, state: FetchState, jobs: Sequence[bytes], priority: Priority
-    ) -> None:
-        """Enqueue those jobs that got a place: ours, seldom of others that waited."""
-        mine = [job for job in jobs if job.startswith(state.uid.encode())]
-        others = [job for job in jobs if job not in mine]
-        lanes = [
-            LaneJob(
-                job.decode(), state.scope, state.uid, state.id, state.records, priority
-            )
-            for job in mine
-        ]
-        # The fetch is registered; a job lost here is found missing by a reclaimer (R1).
-        try:
-            lanes += await described(self.connection, state.scope, others)
-            await self.queue.enqueue(lanes)
-        except Failure as error:
-            log.warning("job_not_enqueued", id=state.id, error=str(error))
+        return self.registration(await self._registrar.register(order))
 
     async def get(self, id: str) -> BackgroundFetchRegistration | None:
         """Return the active background fetch with this id, or None (§ get).

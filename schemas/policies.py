@@ -15,7 +15,7 @@ from typing import Self
 
 from typing_extensions import override
 
-from schemas.errors import InvalidMessage, InvalidOptions, InvalidURL
+from schemas.errors import InvalidMessage, InvalidOptions, InvalidURL, QuotaExceeded
 from schemas.messages import Message
 from schemas.urls import host_of, origin_of, parse_url
 
@@ -95,7 +95,7 @@ class ScopePolicy(Message):
     deny: tuple[str, ...] = ()
     """Patterns of origins that are not reached, allowed or not."""
     max_bytes: int = 0
-    """What the responses of one fetch may store; 0 is no limit."""
+    """What the responses of one fetch may store, and its bodies; 0 is no limit."""
 
     @classmethod
     def checked(
@@ -167,6 +167,18 @@ class ScopePolicy(Message):
             raise InvalidOptions(
                 f"download_total is {download_total}, and the policy of the scope "
                 f"allows {self.max_bytes} bytes; see `bgfetch scope show`"
+            )
+
+    def check_upload(self, size: int) -> None:
+        """Refuse request bodies of so many bytes in all (BF-FETCH-16).
+
+        Raises:
+            QuotaExceeded: they are more than are allowed.
+        """
+        if self.max_bytes and size > self.max_bytes:
+            raise QuotaExceeded(
+                f"the bodies have at least {size} bytes, and the policy of the scope "
+                f"allows {self.max_bytes}; see `bgfetch scope show`"
             )
 
 

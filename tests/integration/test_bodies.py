@@ -16,6 +16,7 @@ from broker.agenda import Agenda
 from broker.blobs import DirectoryStore
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager, connect
+from broker.policies import write_policy
 from broker.queue import JobQueue
 from broker.settings import Settings
 from schemas.bodies import MAX_INLINE_BYTES, Body, BodyStream
@@ -27,6 +28,7 @@ from schemas.errors import (
     StorageError,
     Unreachable,
 )
+from schemas.policies import ScopePolicy
 from schemas.requests import Request
 from tests.integration.clock import SCOPE, Clock
 from workers.reclaim import Reclaimer
@@ -338,6 +340,44 @@ async def test_a_full_store_is_a_quota(
 
     assert files(settings) == []
     assert await manager.get_ids() == []
+
+
+@pytest.mark.parametrize("kept", [b"", LARGE])
+async def test_bodies_over_what_the_scope_allows_are_a_quota(
+    manager: BackgroundFetchManager, settings: Settings, kept: bytes
+) -> None:
+    """BF-FETCH-16: a stream is read no further than that; usage is as before."""
+    policy = ScopePolicy.checked(max_bytes=2 * MIB)
+    await write_policy(manager.connection, SCOPE, policy)
+    given = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal given
+        while True:
+            given += MIB
+            yield bytes(MIB)
+
+    with pytest.raises(QuotaExceeded, match=f"allows {2 * MIB}"):
+        await manager.fetch("a", [post(kept), post(endless(), "/2")])
+
+    assert given <= 4 * MIB
+    assert files(settings) == []
+    assert await manager.get_ids() == []
+    await manager.fetch("a", post(iter([bytes(2 * MIB)])))
+
+
+async def test_small_bodies_count_towards_what_the_scope_allows(
+    manager: BackgroundFetchManager,
+) -> None:
+    """BF-FETCH-16."""
+    policy = ScopePolicy.checked(max_bytes=1024)
+    await write_policy(manager.connection, SCOPE, policy)
+
+    with pytest.raises(QuotaExceeded, match="bodies have at least 2048 bytes"):
+        await manager.fetch("a", [post(bytes(1024)), post(bytes(1024), "/2")])
+
+    assert await manager.connection.ask("KEYS", f"bgfetch:{SCOPE}:*") == []
+    await manager.fetch("a", post(bytes(1024)))
 
 
 async def test_bodies_go_with_the_records_of_an_aborted_fetch(
