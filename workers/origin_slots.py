@@ -74,12 +74,14 @@ class OriginSlots:
         self.taken = 0
         self.reason = ""
         """Why the origin's limit is low, for people."""
+        self.contended = False
+        """Whether other processes wait for slots with the origin."""
         self._granted = granted
         self._ends = _NEVER
         self._rate: float | None = None
         self._next_at = self._paused_until = _ANY_TIME
         self._peak = self._told = self._booked = 0
-        self._contended = self._good = False
+        self._good = False
         self._complaint = ""
 
     def limit(self, now: float) -> int:
@@ -90,6 +92,8 @@ class OriginSlots:
         """When the next exchange may begin; never, as long as no slot is free."""
         if self.taken >= self.limit(now):
             return _NEVER
+        if self._rate is None:
+            return self._paused_until
         waits_for_share = self._next_at == _NEVER and now < self._ends
         paced = self._next_at if self._next_at < _NEVER or waits_for_share else now
         return max(self._paused_until, paced)
@@ -138,7 +142,7 @@ class OriginSlots:
 
     def may_yield(self, now: float) -> bool:
         """Whether there is something to give back for which others wait."""
-        return self._contended and self._held(now) < self._booked
+        return self.contended and self._held(now) < self._booked
 
     def _held(self, now: float) -> int:
         return max(self.limit(now), self.taken)
@@ -170,7 +174,7 @@ class OriginSlots:
         """Keep to the answer to ``report`` until it ``ends``; True to report again."""
         self._granted, self._ends = grant.connections, ends
         self._booked = max(report.held, grant.connections)
-        self._contended, self.reason = grant.contended, grant.reason
+        self.contended, self.reason = grant.contended, grant.reason
         self._rate, slower = grant.rate, (grant.rate or 0.0) < report.rate
         if grant.rate is None:
             self._next_at = _ANY_TIME

@@ -47,10 +47,10 @@ class Slots:
             OriginBusy: there is none for so long that it is better to come back.
         """
         own, now = self._own(origin), _now()
+        if not own.line and self._taken < self._total and own.ready_at(now) <= now:
+            return self._take(own, now)
         self._check_pause(own, now)
-        if own.line or self._taken >= self._total or own.ready_at(now) > now:
-            return None
-        return self._take(own, now)
+        return None
 
     def line_up(self, origin: str, waiter: Waiter) -> None:
         """Wait for a slot, behind those who wait already."""
@@ -151,10 +151,12 @@ class Slots:
         full = self._taken >= self._total
         self._taken -= 1
         own.taken -= 1
-        if self._stirred is not None and own.may_yield(_now()):
+        if self._stirred is not None and own.contended and own.may_yield(_now()):
             self._stirred(own)
         if not full:
-            self.serve(own)
+            # Most often nobody waits, and this is done for every file.
+            if own.line or self._stirred is None:
+                self.serve(own)
             return
         for waited in list(self._lines.values()):
             if self._taken < self._total:
