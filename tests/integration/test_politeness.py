@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from email.utils import formatdate
-from typing import Self
 
 import pytest
 
@@ -20,116 +19,14 @@ from broker.settings import Settings
 from broker.tasks import cancel_all
 from schemas.fetches import Result
 from tests.integration.clock import SCOPE
+from tests.integration.crowd import Crowd
 from workers.engine import Engine
 from workers.origin_slots import OriginSlots
 
-Reply = tuple[int, dict[str, str]]
 Start = Callable[..., "asyncio.Future[Engine]"]
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 LATER = "Sun, 06 Nov 1994 10:49:37 GMT"
 SOON = "Sun, 06 Nov 1994 08:51:37 GMT"
-
-
-class Crowd:
-    """An origin that counts the requests that are with it at a time.
-
-    It answers the first ones as ``replies`` say, and the others unless it is shut.
-    """
-
-    def __init__(self, *replies: Reply) -> None:
-        self.paths: list[str] = []
-        self.began: list[float] = []
-        self.now = self.most = 0
-        self.changed = asyncio.Condition()
-        self._replies = list(replies)
-        self._is_shut = False
-        self._held: list[asyncio.Event] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        host, port = self._server.sockets[0].getsockname()
-        self.name = f"http://{host}:{port}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    def urls(self, name: str, count: int) -> list[str]:
-        """So many addresses."""
-        return [f"{self.name}/{name}{at}" for at in range(count)]
-
-    def shut(self) -> None:
-        """Hold every request from now on."""
-        self._is_shut = True
-
-    def open(self) -> None:
-        """Answer every request, the held ones too."""
-        self._is_shut = False
-        self.let(len(self._held))
-
-    def let(self, count: int) -> None:
-        """Answer so many of the requests that are held."""
-        for held in self._held[:count]:
-            held.set()
-        del self._held[:count]
-
-    async def reached(self, count: int) -> None:
-        """Wait until so many requests are with it."""
-        async with asyncio.timeout(60), self.changed:
-            await self.changed.wait_for(lambda: self.now >= count)
-
-    async def asked(self, count: int) -> None:
-        """Wait until it has had so many requests."""
-        async with asyncio.timeout(60), self.changed:
-            await self.changed.wait_for(lambda: len(self.paths) >= count)
-
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                await self._answer(head.split(b" ", 2)[1].decode(), writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client went away, or the test has ended
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            with suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
-
-    async def _answer(self, path: str, writer: asyncio.StreamWriter) -> None:
-        self.paths.append(path)
-        self.began.append(asyncio.get_running_loop().time())
-        status, headers = 200, dict[str, str]()
-        await self._count(1)
-        if self._replies:
-            status, headers = self._replies.pop(0)
-        elif self._is_shut:
-            self._held.append(asyncio.Event())
-            await self._held[-1].wait()
-        else:
-            await asyncio.sleep(0.002)
-        await self._count(-1)
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        writer.write(
-            f"HTTP/1.1 {status} X\r\nContent-Length: 2\r\n{lines}\r\nok".encode()
-        )
-        await writer.drain()
-
-    async def _count(self, by: int) -> None:
-        async with self.changed:
-            self.now += by
-            self.most = max(self.most, self.now)
-            self.changed.notify_all()
 
 
 @pytest.fixture
