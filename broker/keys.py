@@ -42,7 +42,7 @@ class OriginKeys:
 
     @property
     def grants(self) -> str:
-        """HASH process nonce -> ``<held> <wanted> <used> <requests per 1,000 s>``."""
+        """HASH process nonce -> ``<held> <wanted> <used> <requests per 10^6 s>``."""
         return self.origin_hash + ":grants"
 
     def all(self) -> tuple[str, str, str]:

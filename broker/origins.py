@@ -19,6 +19,8 @@ from broker.settings import Settings, milliseconds
 
 BATCH = 100
 """Origins in one call."""
+RATE = 10**6
+"""Scripts count requests per so many seconds: no share is less than one."""
 LULL = timedelta(seconds=5)
 """Complaints within this time lower a limit once: they answer the same burst."""
 MEMORY = timedelta(hours=1)
@@ -42,12 +44,14 @@ class OriginReport:
     """Why the limit has to be lowered, for people."""
     pause: timedelta = timedelta(0)
     """How long the origin asked to be left alone."""
+    rest: timedelta = timedelta(0)
+    """How long the rate lets no request begin."""
 
     def arguments(self) -> tuple[str, str, str]:
         """This report as the script takes it."""
-        counts = f"{self.held} {self.wanted} {self.used} {round(self.rate * 1000)}"
-        words = f"{counts} {int(self.good)} {milliseconds(self.pause)}"
-        return self.origin, words, self.complaint
+        counts = f"{self.held} {self.wanted} {self.used} {round(self.rate * RATE)}"
+        times = f"{milliseconds(self.pause)} {milliseconds(self.rest)}"
+        return self.origin, f"{counts} {int(self.good)} {times}", self.complaint
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,8 @@ class Grant:
     """Requests per second; None for any."""
     pause: timedelta = timedelta(0)
     """Time during which nothing may be asked at all."""
+    rest: timedelta = timedelta(0)
+    """Time before the first request, for a process that had no share of the rate."""
     contended: bool = False
     """Whether others wait: what is not needed should be given back at once."""
     limit: int = 0
@@ -99,7 +105,7 @@ class Origins:
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self.nonce = secrets.token_hex(8)
         self._connection = connection
-        self._rate = round(1000 * (settings.origin_rate or 0))
+        self._rate = round(RATE * (settings.origin_rate or 0))
         self._arguments: list[Argument] = [
             self.nonce,
             milliseconds(settings.lease),
@@ -127,14 +133,15 @@ class Origins:
         return [
             Grant(
                 connections,
-                rate / 1000 if self._rate else None,
+                rate / RATE if self._rate else None,
                 timedelta(milliseconds=pause),
+                timedelta(milliseconds=rest),
                 bool(contended),
                 limit,
                 reason.decode(),
             )
-            for connections, rate, pause, contended, limit, reason in zip(
-                *(iter(rows),) * 6, strict=True
+            for connections, rate, rest, pause, contended, limit, reason in zip(
+                *(iter(rows),) * 7, strict=True
             )
         ]
 

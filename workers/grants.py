@@ -117,7 +117,8 @@ class Grants:
                     self._stirred(own)
                 self.slots.serve(own)
             for own, was_idle in zip(some, idle, strict=True):
-                if was_idle and own.idle and own.pause(loop.time()) == 0:
+                now = loop.time()
+                if was_idle and own.idle and not (own.pause(now) or own.rest(now)):
                     self.slots.forget(own)
 
     def _go_on_alone(self, origins: Sequence[OriginSlots]) -> None:

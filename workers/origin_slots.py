@@ -94,21 +94,24 @@ class OriginSlots:
             return _NEVER
         if self._rate is None:
             return self._paused_until
-        waits_for_share = self._next_at == _NEVER and now < self._ends
-        paced = self._next_at if self._next_at < _NEVER or waits_for_share else now
-        return max(self._paused_until, paced)
+        if not self._pace(now):
+            return _NEVER
+        return max(self._paused_until, self._next_at)
 
     def pause(self, now: float) -> float:
         """Seconds for which the origin is left alone."""
         return max(0.0, self._paused_until - now)
+
+    def rest(self, now: float) -> float:
+        """Seconds for which the rate lets no request begin."""
+        return max(0.0, self._next_at - now)
 
     def take(self, now: float) -> None:
         """Begin an exchange that may begin."""
         self.taken += 1
         self._peak = max(self._peak, self.taken)
         if self._rate is not None:
-            since = now if self._next_at == _NEVER else self._next_at
-            self._next_at = max(since, now - CATCH_UP) + 1 / self._pace(now)
+            self._next_at = max(self._next_at, now - CATCH_UP) + 1 / self._pace(now)
 
     def _pace(self, now: float) -> float:
         if self._rate is None:
@@ -164,6 +167,7 @@ class OriginSlots:
             good=self._good,
             complaint=self._complaint,
             pause=timedelta(seconds=pause),
+            rest=timedelta(seconds=self.rest(now)),
         )
         self._told, self._good, self._complaint = wanted, False, ""
         return report
@@ -176,12 +180,8 @@ class OriginSlots:
         self._booked = max(report.held, grant.connections)
         self.contended, self.reason = grant.contended, grant.reason
         self._rate, slower = grant.rate, (grant.rate or 0.0) < report.rate
-        if grant.rate is None:
-            self._next_at = _ANY_TIME
-        elif not grant.rate:
-            self._next_at = _NEVER
-        elif self._next_at == _NEVER:
-            self._next_at = now
+        if grant.rest:
+            self._next_at = max(self._next_at, now + grant.rest.total_seconds())
         until = now + grant.pause.total_seconds()
         # What was complained of meanwhile, the others have not heard.
         self._paused_until = (

@@ -5,13 +5,14 @@
 -- less. So the sum of what runs never exceeds the limit, unless that was lowered since.
 -- KEYS[1] origins ZSET   KEYS[2] reclaim HASH   KEYS[3..] three for each origin: its
 -- hash, holders ZSET, grants HASH
--- ARGV[1] nonce   ARGV[2] lease ms   ARGV[3] connections   ARGV[4] requests per 1,000 s,
+-- ARGV[1] nonce   ARGV[2] lease ms   ARGV[3] connections   ARGV[4] requests per 10^6 s,
 -- 0 for any   ARGV[5] ms for each step of recovery   ARGV[6] ms between two lowerings
 -- ARGV[7] ms that a lowered origin is remembered   ARGV[8] channel
 -- ARGV[9..] three values for each origin: its name, '<held> <wanted> <used> <requests per
--- 1,000 s> <1 after good answers> <ms to pause>', and why to lower the limit, or ''
--- Returns six values for each: connections, requests per 1,000 s, ms of pause left, 1 if
--- others wait for what this process has, the limit, its reason.
+-- 10^6 s> <1 after good answers> <ms to pause> <ms until the next request is due>', and why
+-- to lower the limit, or ''
+-- Returns seven values for each: connections, requests per 10^6 s, ms until the first of
+-- them, ms of pause left, 1 if others wait for what this process has, the limit, its reason.
 local nonce, lease, base, full_rate = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local recovery, lull, memory = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local clock = redis.call('TIME')
@@ -97,9 +98,26 @@ local function adjust(hash, reason, good, pause)
     redis.call('HSET', hash, 'loweredAt', lowered, 'steppedAt', stepped,
       'pausedUntil', state.paused, 'reason', state.reason)
   end
-  redis.call('HSET', hash, 'limit', state.limit, 'base', base, 'rate', string.format('%g', full_rate / 1000))
+  redis.call('HSET', hash, 'limit', state.limit, 'base', base, 'rate', string.format('%g', full_rate / 1e6))
   state.lowered = lowered
   return state
+end
+
+-- A process that comes to a share of the rate waits for its first request as long as all
+-- who came to one before: requests of many newcomers are as far apart as those of one.
+local function first_request(hash, had, pace, rest)
+  if full_rate == 0 then
+    return 0
+  end
+  local free = tonumber(redis.call('HGET', hash, 'nextAt') or 0)
+  if had > 0 and pace == 0 then
+    redis.call('HSET', hash, 'nextAt', math.max(free, now + rest))
+  elseif had == 0 and pace > 0 then
+    local first = math.max(free, now)
+    redis.call('HSET', hash, 'nextAt', math.ceil(first + 1e9 / full_rate))
+    return first - now
+  end
+  return 0
 end
 
 local function tend(hash, holders, grants, origin, words, reason)
@@ -107,15 +125,16 @@ local function tend(hash, holders, grants, origin, words, reason)
   for word in string.gmatch(words, '%d+') do
     numbers[#numbers + 1] = tonumber(word)
   end
-  local held, want, used, rate, good, pause = unpack(numbers)
+  local held, want, used, rate, good, pause, rest = unpack(numbers)
   local others = look_at_others(holders, grants, want)
   local state = adjust(hash, reason, good == 1, pause)
 
   local share = fair_share(state.limit, others.wants)
   local granted = math.max(0, math.min(share, state.limit - others.held))
-  local even = want > 0 and math.floor(full_rate / others.wanting) or 0
+  local even = want > 0 and math.ceil(full_rate / others.wanting) or 0
   local pace = math.max(0, math.min(even, full_rate - others.rate))
   local booked, booked_pace = math.max(held, granted), math.max(rate, pace)
+  local wait = first_request(hash, others.my_rate or 0, booked_pace, rest)
   if want == 0 and booked == 0 then
     redis.call('ZREM', holders, nonce)
     redis.call('HDEL', grants, nonce)
@@ -134,7 +153,7 @@ local function tend(hash, holders, grants, origin, words, reason)
   if state.news or (freed and others.waiting) then
     redis.call('PUBLISH', ARGV[8], nonce .. ' ' .. origin)
   end
-  local keep = 2 * lease
+  local keep = 2 * lease + (full_rate > 0 and math.ceil(2e9 / full_rate) or 0)
   if state.lowered then
     keep = math.max(0, state.paused - now) + memory
   end
@@ -142,7 +161,7 @@ local function tend(hash, holders, grants, origin, words, reason)
   redis.call('PEXPIRE', hash, keep)
   redis.call('PEXPIRE', holders, memory)
   redis.call('PEXPIRE', grants, memory)
-  return granted, pace, math.max(0, state.paused - now), others.waiting and 1 or 0, state.limit, state.reason
+  return granted, pace, wait, math.max(0, state.paused - now), others.waiting and 1 or 0, state.limit, state.reason
 end
 
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)

@@ -251,6 +251,21 @@ async def test_a_rate_is_divided_among_those_who_want(fleet: Fleet) -> None:
     assert half.rate == 1.25
 
 
+async def test_newcomers_to_a_rate_wait_for_those_before_them(fleet: Fleet) -> None:
+    """Many processes that make one request each keep to the rate as well."""
+    workers = [fleet(origin_rate=0.1) for _ in range(3)]
+    rests = []
+    for worker in workers:
+        grant = await ask(worker, 0, 1)
+        rests.append(grant.rest.total_seconds())
+        assert (await ask(worker, 0, 1, rate=grant.rate)).rest == timedelta(0)
+        await ask(worker, 0, 0, rest=timedelta(seconds=100 * (worker is workers[1])))
+
+    assert rests[0] == 0
+    assert 5 < rests[1] <= 10
+    assert 60 < rests[2] <= 100
+
+
 async def test_an_idle_origin_is_forgotten_and_a_lowered_one_remembered(
     fleet: Fleet, manager: BackgroundFetchManager
 ) -> None:

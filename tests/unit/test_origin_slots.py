@@ -40,7 +40,7 @@ def granted(
 ) -> bool:
     """Let a report be answered; whether there has to be another one."""
     report = own.report(now, tick=False)
-    grant = Grant(connections, rate, timedelta(seconds=pause), contended)
+    grant = Grant(connections, rate, timedelta(seconds=pause), contended=contended)
     return own.heard(report, grant, now, now + LEASE)
 
 
@@ -192,11 +192,27 @@ def test_without_a_share_of_the_rate_nothing_begins_until_the_grant_ends() -> No
     granted(own, 9, rate=0.0)
 
     assert own.ready_at(1.0) == math.inf
-    assert own.ready_at(10.0) == 10.0
+    assert own.ready_at(10.0) <= 10.0
     own.take(10.0)
     assert own.ready_at(10.0) == math.inf  # one at a time
     own.taken -= 1
-    assert own.ready_at(10.0) == pytest.approx(11.0)
+    assert own.ready_at(10.0) == pytest.approx(10.9)
+
+
+def test_a_rest_outlives_the_share_of_the_rate() -> None:
+    own = OriginSlots("http://a")
+    own.line.append(Waiting(1))
+    granted(own, 1, rate=0.1)
+    own.take(0.0)
+    own.taken -= 1
+    own.line.clear()
+    given_back = own.report(1.0, tick=False)
+    own.heard(given_back, Grant(0, 0.0), 1.0, LEASE)
+    own.line.append(Waiting(1))
+    granted(own, 1, rate=0.1, now=2.0)
+
+    assert given_back.rest.total_seconds() == pytest.approx(8.9)
+    assert own.ready_at(2.0) == pytest.approx(9.9)
 
 
 def test_a_pause_ends_when_the_others_say_so() -> None:
