@@ -203,7 +203,7 @@ async def test_transfers_of_one_http_2_connection_share_a_limited_rate(
 ) -> None:
     """A stream that waits for its turn holds up no other."""
     (tmp_path / "big").write_bytes(bytes(range(256)) * 1024)
-    limits = TransportLimits(rate=2_000_000, low_speed_time=0.1)
+    limits = TransportLimits(rate=2_000_000)
 
     async with Transport(limits, LOOPBACK, ca_bundle=bundle) as transport:
         got = await asyncio.gather(*(get(transport, f"{nginx}big") for _ in range(8)))
