@@ -13,6 +13,8 @@ from statistics import median
 from typing import Protocol
 
 MIB = 1024 * 1024
+REDIS_URL = "BGFETCH_REDIS_URL"
+"""Where programs that a benchmark starts find its Redis, ours and others'."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 # Debian keeps servers where an ordinary user's PATH does not look.
 _MORE_PLACES = ("/usr/sbin", "/usr/local/sbin")
@@ -113,6 +115,25 @@ def cpu_seconds(process_id: int) -> float:
     # The name, in brackets, may hold blanks; utime and stime are 14 and 15 in all.
     user, system = stat.rpartition(")")[2].split()[11:13]
     return (int(user) + int(system)) / _TICKS
+
+
+def with_children(process_id: int) -> list[int]:
+    """A running process and all below it, as a worker that forks has some."""
+    found = [process_id]
+    for each in found:
+        found += _children(each)
+    return found
+
+
+def _children(process_id: int) -> list[int]:
+    lists = list(Path(f"/proc/{process_id}/task").glob("*/children"))
+    if lists:
+        return [int(child) for path in lists for child in path.read_text().split()]
+    told = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split() for line in told.splitlines()]
+    return [int(child) for child, parent in rows if int(parent) == process_id]
 
 
 def peak_mib(process_id: int) -> float:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one case came to; rates are in ``unit``, more is faster."""
+    """What one case came to, in ``unit``: rates, or times if ``less_is_more``."""
 
     case: str
     unit: str
@@ -28,11 +28,16 @@ class Figures:
     """The ratios that the project means to reach."""
     limits: Mapping[str, float] = field(default_factory=dict)
     """A rate that the machine sets, under the name of what reaches it; one at most."""
+    less_is_more: bool = False
 
     @property
     def ratio(self) -> dict[str, float]:
         """How much faster we are than each peer."""
-        return {name: round(self.ours / rate, 2) for name, rate in self.peers.items()}
+        power = -1 if self.less_is_more else 1
+        return {
+            name: round((self.ours / rate) ** power, 2)
+            for name, rate in self.peers.items()
+        }
 
     def document(self) -> dict[str, Any]:
         """The case as plain data."""

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ SCOPE = "bench"
 PRODUCERS = 32
 """Fetches that are being registered at a time."""
 _PATIENCE = 600.0  # s for one run
+_PATIENCE_AT_END = 20.0  # s for a program to end in order
 _REPOSITORY = Path(__file__).parents[2]
 
 
@@ -159,7 +160,10 @@ def serve(
             "BGFETCH_ALLOW_NETWORKS": "loopback",
         }
         logs = [directory / f"worker-{number}.log" for number in range(workers)]
-        processes = [stack.enter_context(_worker(variables, log)) for log in logs]
+        command = ["-m", "workers.cli", "worker"]
+        processes = [
+            stack.enter_context(running(command, variables, log)) for log in logs
+        ]
         service = Service(server, processes, settings, origin)
         try:
             yield service
@@ -168,12 +172,15 @@ def serve(
 
 
 @contextmanager
-def _worker(variables: dict[str, str], log: Path) -> Iterator[int]:
+def running(
+    arguments: Sequence[str], variables: Mapping[str, str], log: Path
+) -> Iterator[int]:
+    """Run a program of Python; it ends with the context, ours with this process too."""
     leash, ours = os.pipe()
     try:
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers.cli", "worker"],
+                [sys.executable, *arguments],
                 cwd=_REPOSITORY,
                 env={**os.environ, **variables, LEASH: str(leash)},
                 stdin=subprocess.DEVNULL,
@@ -186,5 +193,10 @@ def _worker(variables: dict[str, str], log: Path) -> Iterator[int]:
     try:
         yield process.pid
     finally:
-        os.close(ours)  # which the worker notices, even if this process is killed
-        process.wait()
+        os.close(ours)  # which ours notices, even if this process is killed
+        process.terminate()
+        try:
+            process.wait(_PATIENCE_AT_END)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -64,6 +64,10 @@ def little(name: str, scale: str) -> list[str]:
     return ["downloads", "--case", name, "--scale", scale, "--rounds", "1", "--json"]
 
 
+def little_events(name: str, scale: str) -> list[str]:
+    return ["events", *little(name, scale)[1:]]
+
+
 @pytest.mark.tool("nginx")
 @pytest.mark.tool("aria2c")
 @pytest.mark.tool("curl")
@@ -150,6 +154,42 @@ def test_people_get_a_table_and_the_notes() -> None:
     assert "small-files" in ended.stdout
     assert "ours / theirs" in ended.stdout
     assert "no fsync on any side" in ended.stdout
+
+
+def test_events_are_measured_beside_queues_and_a_bare_stream() -> None:
+    case = figures(bench(*little_events("publish-handle-ack", "0.02")))
+
+    assert case["ratio"].keys() == case["aim"].keys() == {"dramatiq", "taskiq"}
+    assert case["limit"]["name"] == "bare XREADGROUP and XACK"
+    assert case["cpu_seconds"].keys() == {"ours", "dramatiq", "taskiq"}
+    assert case["ours"] > 0
+
+
+def test_the_time_to_a_handler_is_told_as_median_and_p99() -> None:
+    ended = bench(*little_events("settle-to-handler", "0.01"))
+
+    cases = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [case["case"] for case in cases] == [
+        "settle-to-handler-median",
+        "settle-to-handler-p99",
+    ], ended.stderr
+    for case in cases:
+        ratio = case["peers"]["bare XADD"] / case["ours"]
+        assert case["ratio"] == {"bare XADD": pytest.approx(ratio, abs=0.02)}
+
+
+def test_waiting_handlers_are_compared_with_a_tenth_of_them() -> None:
+    case = figures(bench(*little_events("waiting-handlers", "0.01")))
+
+    assert case["ratio"].keys() == {"10 handlers"}
+    assert case["rss_mib"] > 0
+
+
+def test_subscribers_are_compared_with_one_and_readers_have_a_price() -> None:
+    case = figures(bench(*little_events("subscribers", "0.01")))
+
+    assert case["ratio"].keys() == {"1 subscriber"}
+    assert "each reader blocked in XREADGROUP" in case["note"]
 
 
 def test_an_unknown_benchmark_is_wrong_usage_and_tells_the_known_ones() -> None:
