@@ -30,6 +30,7 @@ class Verdict(StrEnum):
     WAIT = "wait"
     RELEASED = "released"
     PURGE = "purge"
+    FORGET = "forget"
     GONE = "gone"
     EXPIRE = "expire"
 

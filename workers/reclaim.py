@@ -81,15 +81,17 @@ class Reclaimer:
             await self._queue.abandon(look.dead_jobs, "its worker died")
         if look.jobs:
             await self._queue.enqueue(look.jobs)
-        if look.verdict is Verdict.PURGE:
-            await self._purge(keys)
+        if look.verdict in (Verdict.PURGE, Verdict.FORGET):
+            await self._purge(keys, forget=look.verdict is Verdict.FORGET)
 
-    async def _purge(self, keys: FetchKeys) -> None:
-        """Delete the bytes of a released fetch, if they are all in this store (R16)."""
+    async def _purge(self, keys: FetchKeys, *, forget: bool) -> None:
+        """Delete the bytes of a released fetch that are in this store (R16).
+
+        Others are for a process that has their store, or with ``forget`` for a sweep.
+        """
         parts = await self._agenda.parts(keys)
-        here = self._store.id if self._store else ""
-        if set(parts) - {here}:
-            return  # another process has that store; the agenda asks again
-        if self._store is not None and parts:
-            await to_thread.run_sync(self._store.delete, parts[here])
-        await self._agenda.purged(keys)
+        here = parts.pop(self._store.id, None) if self._store else None
+        if self._store is not None and here:
+            await to_thread.run_sync(self._store.delete, here)
+        if forget or not parts:
+            await self._agenda.purged(keys)

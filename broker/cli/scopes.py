@@ -60,7 +60,7 @@ def set_(
         typer.Option(
             parser=parsed(parse_size),
             metavar="SIZE",
-            help="what the responses of one fetch may store, as 10GB",
+            help="what the responses, and the bodies, of a fetch may store: 10GB",
             show_default=False,
         ),
     ] = None,

@@ -7,7 +7,8 @@
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lanes at most   ARGV[6] records per lane
 -- then _places.lua's
 -- Returns {verdict, jobs to enqueue, dead lanes' jobs, deliveries}; verdict is 'work', 'wait',
--- 'released', 'purge' (delete the blobs, then call purged), 'gone', or 'expire' (the
+-- 'released', 'purge' (delete the blobs, then call purged), 'forget' (the same a day after
+-- the retention, though some store is not to be found), 'gone', or 'expire' (the
 -- retention has ended: conclude these deliveries, two values for each, delivery and
 -- subscriber; then look again).
 --@include _fetch
@@ -190,7 +191,8 @@ local function look_at_settled()
     redis.call('ZREMRANGEBYSCORE', readers, '-inf', now)
     local reader = redis.call('ZRANGE', readers, 0, 0, 'WITHSCORES')
     again(reader[2] or now + 60000)
-    return {reader[1] and 'wait' or 'purge', {}, {}}
+    local verdict = ends + 86400000 <= now and 'forget' or 'purge'
+    return {reader[1] and 'wait' or verdict, {}, {}}
   end
   if ends > now then
     return again(ends)

@@ -8,6 +8,7 @@ import io
 import os
 import tracemalloc
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -403,6 +404,31 @@ async def test_bodies_go_with_the_records_of_an_aborted_fetch(
     assert await manager.connection.ask("KEYS", f"{keys.fetch}*") == []
     with pytest.raises(InvalidState):
         await read(record.request)
+
+
+async def test_a_fetch_whose_bodies_no_worker_can_reach_is_forgotten_in_the_end(
+    manager: BackgroundFetchManager, settings: Settings, tmp_path: Path, clock: Clock
+) -> None:
+    """R16, R25: a day after the retention; the bytes are a sweep's then."""
+    registration = await manager.fetch("a", post(LARGE))
+    keys = FetchKeys(SCOPE, registration.uid)
+    await registration.abort()
+    queue = JobQueue(manager.connection.url)
+    agenda = Agenda(manager.connection, settings)
+    other = DirectoryStore.open(tmp_path / "other", settings.durability)
+    reclaimer = Reclaimer(agenda, queue, other, settings)
+
+    kept = []
+    for age in (settings.retention, settings.release_grace, timedelta(days=1)):
+        await clock.age_settlement(keys, age)
+        await reclaimer.look(keys)
+        kept.append(await manager.connection.ask("EXISTS", keys.bodies))
+    await reclaimer.look(keys)
+    await queue.aclose()
+
+    assert kept == [1, 1, 0]  # released; nobody has the bytes; forgotten
+    assert await manager.connection.ask("KEYS", f"{keys.fetch}*") == []
+    assert len(files(settings)) == 1
 
 
 async def test_a_body_on_another_store_is_told_so(
