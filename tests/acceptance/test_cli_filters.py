@@ -63,7 +63,10 @@ def test_a_webhook_takes_a_filter_too(
     machine: Machine, arguments: tuple[str, ...], code: int, told: str
 ) -> None:
     secret = b64encode(b"s" * 24).decode()
-    machine.environment["BGFETCH_WEBHOOK_SECRET"] = f"whsec_{secret}"
+    machine.environment |= {
+        "BGFETCH_WEBHOOK_SECRET": f"whsec_{secret}",
+        "BGFETCH_REDIS_URL": "redis://127.0.0.1:1",
+    }
 
     ended = machine.run(
         *("webhook", "https://example.com/hook", "--scope", "podcasts"), *arguments
