@@ -17,8 +17,8 @@ from workers.origin_slots import ALL_TAKEN, OriginBusy, OriginSlots, Slot, Waite
 class Slots:
     """Hands out slots with origins: first come, first served by each.
 
-    Without ``stirred`` every origin has ``per_origin`` own. With it that many are
-    for somebody else to grant: it is called with each origin of which there is news.
+    Without ``stirred`` every origin has ``per_origin`` of them. With it, somebody else
+    grants them, who is called with each origin of which there is news.
     Who waits for longer than ``patience`` seconds is sent away.
     """
 
