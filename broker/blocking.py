@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ from broker.registration import BackgroundFetchRegistration
 from broker.response import Response
 from broker.settings import Settings
 from broker.subscribers import Subscribers
+from schemas.bodies import BodyStream
+from schemas.requests import Request
 
 _FACES = (
     BackgroundFetchManager,
@@ -54,6 +57,8 @@ class _Loop(NamedTuple):
             return self.iterate(value)
         if inspect.isawaitable(value):
             return self.wrap(self.portal.call(_await, value))
+        if isinstance(value, Request) and isinstance(value.body, BodyStream):
+            return replace(value, body=self.iterate(aiter(value.body)))
         return value
 
     def iterate(self, values: AsyncIterator[Any]) -> Iterator[Any]:

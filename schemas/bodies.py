@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 from schemas.errors import InvalidRequest
@@ -42,7 +42,8 @@ class BodyStream:
     """A body that ``fetch()`` reads to its end and stores before it returns.
 
     A path is opened then; everything else is used up by it, and sent once. The body of
-    a record's ``request`` may be iterated (``async for``) instead.
+    a record's ``request`` may be iterated instead: by ``async for``, or, where there is
+    no event loop, by ``for``.
     """
 
     __slots__ = ("_source", "used")
@@ -75,6 +76,13 @@ class BodyStream:
         if not isinstance(source, AsyncIterable):
             raise InvalidRequest(f"{source!r} is not asynchronous: read it itself")
         async for chunk in source:
+            yield bytes(chunk)
+
+    def __iter__(self) -> Iterator[bytes]:
+        source = self.take()
+        if not isinstance(source, Iterator):
+            raise InvalidRequest(f"{source!r} is no iterator: read it itself")
+        for chunk in source:
             yield bytes(chunk)
 
 

@@ -9,6 +9,7 @@ import pytest
 from broker import blocking
 from broker.settings import Settings
 from schemas.errors import Aborted, DuplicateFetch, InvalidURL
+from schemas.requests import Request
 from tests.integration.clock import SCOPE
 
 URL = "https://cdn.example/1"
@@ -37,6 +38,22 @@ def test_every_call_waits_and_every_value_is_the_asynchronous_ones(
         assert background_fetch.subscribers.pause("a") is False
         with pytest.raises(Aborted):
             _ = records[0].response_ready
+
+
+def test_bodies_are_given_and_read_back_without_an_event_loop(
+    settings: Settings,
+) -> None:
+    """BF-OBJ-01, BF-FETCH-14."""
+    content = bytes(range(256)) * 1024
+    with blocking.connect(scope=SCOPE, settings=settings) as background_fetch:
+        request = Request(URL, method="POST", body=(content for _ in range(2)))
+        [record] = background_fetch.fetch("x", request).match_all()
+
+        read = b"".join(record.request.body)
+        [copy] = background_fetch.fetch("y", record.request).match_all()
+        again = b"".join(copy.request.body)
+
+    assert read == again == content * 2
 
 
 def test_errors_are_the_same_and_slots_can_be_set(settings: Settings) -> None:
