@@ -11,7 +11,7 @@ from broker.agenda import Agenda
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
 from broker.stream import Subscription
-from schemas.errors import Failure
+from schemas.errors import Failure, QuotaExceeded
 
 log = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class Housekeeping:
                     await self.make_pass()
                     next_pass = loop.time() + self._settings.lease.total_seconds() / 4
                 admit(await self._subscription.collect(room()))
-            except Failure as error:
+            except (Failure, QuotaExceeded) as error:
                 log.debug("housekeeping_waits", error=str(error))
             await asyncio.sleep(COLLECT_SECONDS)
 

@@ -15,7 +15,7 @@ from broker.keys import FetchKeys
 from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.store import BlobStore
-from schemas.errors import Failure
+from schemas.errors import Failure, QuotaExceeded
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class Reclaimer:
         while True:
             try:
                 await self.make_pass()
-            except Failure as error:
+            except (Failure, QuotaExceeded) as error:
                 log.warning("reclaimer_waits", error=str(error))
             await asyncio.sleep(self._settings.lease.total_seconds() / 4)
 

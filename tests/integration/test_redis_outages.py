@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from broker.connection import Connection
 from broker.embedded import EmbeddedServer
 from broker.manager import BackgroundFetchManager, connect
+from broker.queue import queue_key
 from broker.settings import Settings
 from schemas.errors import Unreachable
 from tests.integration.clock import SCOPE
@@ -242,3 +245,37 @@ async def test_progress_waits_for_a_redis_that_is_away_and_ends_with_the_outcome
         async with asyncio.timeout(PATIENCE):
             assert (await following).failure_reason == "aborted"
             assert [rest async for rest in progress] == []
+
+
+async def test_a_redis_without_room_ends_no_process(
+    server: Server, settings: Settings
+) -> None:
+    """Faults 70: what needs room waits for it, and what frees it goes on."""
+    handler = Handler()
+    handler.proceed.set()
+    sw = ServiceWorker(SCOPE)
+    sw.onbackgroundfetchabort = handler.handle
+    with capture_logs() as logged:
+        async with (
+            connect(scope=SCOPE, settings=settings) as manager,
+            running(sw, settings) as outcomes,
+        ):
+            registration = await manager.fetch("x", URL)
+            # Its job is lost, so that the reclaimer has one to enqueue.
+            await asyncio.to_thread(server.tell, "DEL", queue_key("auto"))
+            await asyncio.to_thread(server.tell, "CONFIG", "SET", "maxmemory", 1)
+            waits = await told(logged, "reclaimer_waits")
+            await registration.abort()
+            acked = await outcomes.until("acked")
+
+    assert "maxmemory" in waits
+    assert acked[2] == 1
+
+
+async def told(logged: list[EventDict], event: str) -> str:
+    """Wait until an error is logged as this event."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if found := [row["error"] for row in logged if row["event"] == event]:
+                return str(found[0])
+            await asyncio.sleep(0.05)
