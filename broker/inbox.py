@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal
@@ -148,6 +148,26 @@ class Inbox:
                 self.subscriber, self.consumer, {self._scope.events: "0"}, count=1000
             )
         return _entries(reply)
+
+    async def stranded(self, entries: Collection[str]) -> Rows:
+        """What this consumer has had for a lease, but is not among its ``entries``.
+
+        An answer may have been lost with it, or it came while it was still at work.
+        """
+        stream, lease = self._scope.events, milliseconds(self._settings.lease)
+        async with self._connection.answering():
+            pending = await self._connection.redis.xpending_range(
+                *(stream, self.subscriber, "-", "+", LOOK_AT),
+                consumername=self.consumer,
+                idle=lease,
+            )
+        found: Rows = []
+        for row in pending:
+            assert isinstance(row["message_id"], bytes)
+            if (name := row["message_id"].decode()) not in entries:
+                rows = await self._connection.ask("XRANGE", stream, name, name)
+                found += [(name, fields.get(b"message", b"")) for _, fields in rows]
+        return found
 
     async def collect(self, count: int) -> Rows:
         """Take deliveries whose time has come, at most ``count``; none while paused."""

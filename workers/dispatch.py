@@ -34,6 +34,8 @@ log = structlog.get_logger()
 NEWER_LEASES = 3
 """Lease times that an event for a later release waits for another process."""
 
+_OUTCOMES = {Nack.WAITING: "failed", Nack.DEAD: "dead", Nack.STALE: "lost"}
+
 Observer = Callable[[str, Begun], object]
 """Hears what became of a delivery: began, acked, failed, dead, lost, handed back."""
 
@@ -105,7 +107,7 @@ class Dispatcher:
             return
         delivery = Delivery(entry, decoded, self._subscription.subscriber)
         async with self._free:
-            if not self._closing and delivery.member not in self._held:
+            if not self._closing:
                 await self._hold(delivery)
 
     async def _leave_to_newer(self, entry: str, why: str) -> None:
@@ -214,7 +216,7 @@ class Dispatcher:
         delay = self._backoff(begun.failures)
         nack = partial(self._subscription.nack, failed=True, delay=delay, reason=reason)
         verdict = await answered(partial(nack, begun))
-        self._observer("dead" if verdict is Nack.DEAD else "failed", begun)
+        self._observer(_OUTCOMES[verdict], begun)
         log.warning(
             "delivery_failed",
             delivery=name,

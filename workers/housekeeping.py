@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -35,15 +35,22 @@ class Housekeeping:
         self._name = f"{subscription.scope}/{subscription.subscriber}/"
 
     async def run(
-        self, room: Callable[[], int], admit: Callable[[Rows], object]
+        self,
+        entries: Collection[str],
+        room: Callable[[], int],
+        admit: Callable[[Rows], object],
     ) -> None:
-        """Until cancelled, hand due deliveries that have ``room`` to ``admit``."""
+        """Until cancelled, hand due deliveries that have ``room`` to ``admit``.
+
+        ``entries`` are those at work here.
+        """
         loop = asyncio.get_running_loop()
         next_pass = loop.time()
         while True:
             try:
                 if loop.time() >= next_pass:
                     await self.make_pass()
+                    admit(await self._subscription.stranded(entries))
                     next_pass = loop.time() + self._settings.lease.total_seconds() / 4
                 admit(await self._subscription.collect(room()))
             except (Failure, QuotaExceeded) as error:

@@ -65,6 +65,7 @@ class Runtime:
         self._observer = observer or _ignore
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._entries: set[str] = set()
 
     def stop(self) -> None:
         """Take no more events; running listeners have the grace to end."""
@@ -120,7 +121,9 @@ class Runtime:
         background = [
             asyncio.create_task(self._read(subscription, dispatcher)),
             asyncio.create_task(
-                housekeeping.run(self._room, partial(self._admit, dispatcher))
+                housekeeping.run(
+                    self._entries, self._room, partial(self._admit, dispatcher)
+                )
             ),
             asyncio.create_task(reclaimer.run()),
             asyncio.create_task(
@@ -183,10 +186,18 @@ class Runtime:
         return max(0, self._settings.handlers - len(self._tasks))
 
     def _admit(self, dispatcher: Dispatcher, rows: list[tuple[str, bytes]]) -> None:
+        """Handle entries that are not at work here; such a one is found stranded."""
         for entry, message in rows:
+            if entry in self._entries:
+                continue
             task = asyncio.create_task(dispatcher.handle(entry, message))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._entries.add(entry)
+            task.add_done_callback(partial(self._ended, entry))
+
+    def _ended(self, entry: str, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._entries.discard(entry)
 
     async def _drain(self) -> None:
         """Give running listeners the grace, then hand their deliveries back (R20)."""

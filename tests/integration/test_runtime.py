@@ -9,9 +9,10 @@ from datetime import timedelta
 
 import pytest
 
-from broker.keys import ScopeKeys
+from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
+from broker.stream import Nack, Subscription
 from broker.subscribers import Subscribers
 from schemas.errors import InvalidAccess, InvalidState, InvalidURL
 from schemas.events import WindowMessage
@@ -376,6 +377,48 @@ async def test_stopping_hands_deliveries_back_after_the_grace(
     assert attempts == [1, 2]
 
 
+async def test_a_delivery_that_another_process_took_over_ends_here_at_once(
+    manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker, clock: Clock
+) -> None:
+    """R10, R20: cancelled, and what it says then is no second failure."""
+    quick = settings.model_copy(update={"lease": timedelta(seconds=3)})
+    began, cancelled = asyncio.Event(), asyncio.Event()
+
+    @sw.on("backgroundfetchabort")
+    async def aborted(event: BackgroundFetchEvent) -> None:
+        began.set()
+        if event.attempt > 1:
+            return
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise ValueError("too late") from None
+
+    rival = Subscription(manager.connection, quick, SCOPE, sw.name)
+    async with running(sw, quick) as outcomes:
+        registration = await manager.fetch("x", URL)
+        await registration.abort()
+        async with asyncio.timeout(15):
+            await began.wait()
+        verdict = Nack.STALE
+        while verdict is Nack.STALE:  # its lease is extended again and again
+            await clock.age_deliveries(sw.name, quick.lease)
+            for member in await rival.expired():
+                verdict = await rival.expire(member)
+        acked = await outcomes.until("acked")
+    await rival.aclose()
+
+    assert cancelled.is_set()
+    assert acked[2] == 2
+    about = await manager.connection.ask(
+        "HGET",
+        FetchKeys(SCOPE, registration.uid).events,
+        f"backgroundfetchabort|{sw.name}",
+    )
+    assert about.startswith(b"acked 1 2 ")
+
+
 async def test_an_unreadable_event_is_put_aside_and_stops_nobody(
     manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
 ) -> None:
@@ -427,3 +470,30 @@ async def test_a_process_whose_subscriber_was_removed_ends(
     assert removed
     async with asyncio.timeout(15):
         await task
+
+
+async def test_what_was_collected_with_a_lost_answer_is_found_again(
+    manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
+) -> None:
+    """R20: given to this process, which does not know of it."""
+    quick = settings.model_copy(update={"lease": timedelta(seconds=1)})
+    sw.add_event_listener("backgroundfetchabort", lambda event: None)
+    ask, stream = manager.connection.ask, ScopeKeys(SCOPE).events
+    await (await manager.fetch("x", URL)).abort()
+    hidden = Subscription(manager.connection, quick, SCOPE, sw.name)
+    await hidden.join()
+    [(entry, _)] = await hidden.read(1, timedelta(milliseconds=1))
+    await ask("XCLAIM", stream, sw.name, "-", 0, entry)  # nobody's, and not due
+    await hidden.bury(hidden.consumer, leaving=True)
+    await hidden.aclose()
+
+    async with running(sw, quick) as outcomes:
+        mine: list[bytes] = []
+        consumers = ScopeKeys(SCOPE).subscriber(sw.name).consumers
+        async with asyncio.timeout(15):
+            while not mine:
+                mine = await ask("ZRANGE", consumers, 0, -1)
+        await ask("XCLAIM", stream, sw.name, mine[0], 0, entry)
+        acked = await outcomes.until("acked")
+
+    assert acked[2] == 1
