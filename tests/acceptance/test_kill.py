@@ -104,7 +104,7 @@ async def test_a_producer_may_die_as_soon_as_fetch_has_returned(
         "from broker import connect\n"
         "async def main():\n"
         "    async with connect(scope='podcasts') as background_fetch:\n"
-        "        background_fetch._enqueue = die\n"
+        "        background_fetch._registrar._enqueue = die\n"
         f"        await background_fetch.fetch('x', [{origin.url('/a')!r}])\n"
         "async def die(*_):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
