@@ -83,7 +83,7 @@ class Bucket:
         except (BaseError, ValueError) as error:
             raise ConfigError(f"BGFETCH_STORE={url!r}: {_first_line(error)}") from error
 
-    def put(self, path: str, data: bytes | bytearray) -> None:
+    def put(self, path: str, data: bytes | list[bytes]) -> None:
         """Write one object, whole or not at all; one that is there is replaced."""
         with self._told():
             obstore.put(self._store, path, data, use_multipart=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakSet
 
-BUDGET = 32 * 1024 * 1024
+BUDGET = 16 * 1024 * 1024
 
 
 class Holder(Protocol):

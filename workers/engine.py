@@ -63,6 +63,8 @@ class Engine:
             low_speed_time=settings.stall_timeout.total_seconds(),
             transfer_rate=settings.max_transfer_rate,
             rate=settings.max_rate,
+            # A slow store pauses transfers, which then keep what they have read.
+            buffer=(64 if store.remote else 1024) * 1024,
         )
         closed = await to_thread.run_sync(redis_endpoints, self._connection.url)
         self._grants = Grants(

@@ -103,6 +103,8 @@ class TransportLimits:
     """Exchanges with one origin at a time; more of them wait their turn."""
     connections: int = 256
     """Exchanges at a time."""
+    buffer: int = 1024 * 1024
+    """Bytes read from a connection at once; as many wait in memory during a pause."""
     transfer_rate: int | None = None
     """Bytes a second of one exchange, each way."""
     rate: int | None = None

@@ -57,7 +57,7 @@ class Easy:
             (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
             (pycurl.CAINFO, ca_bundle),
             (pycurl.PATH_AS_IS, 1),
-            (pycurl.BUFFERSIZE, 1024 * 1024),
+            (pycurl.BUFFERSIZE, limits.buffer),
             (pycurl.CONNECTTIMEOUT_MS, round(limits.connect_timeout * 1000)),
             (pycurl.EXPECT_100_TIMEOUT_MS, round(limits.expect_timeout * 1000)),
             (pycurl.OPENSOCKETFUNCTION, self._guard.open_socket),

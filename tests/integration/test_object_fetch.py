@@ -162,6 +162,20 @@ async def test_a_body_is_read_while_it_arrives_and_another_machine_goes_on_with_
     await second.aclose()
 
 
+async def test_the_body_of_a_request_goes_through_the_bucket(
+    manager: BackgroundFetchManager, engine: Engine, origin: Origin
+) -> None:
+    """A body too large for its message; sent from a copy of its own."""
+    origin.add("/", b"thanks")
+    request = Request(origin.url("/"), method="POST", body=BODY)
+
+    registration = await perform(engine, await manager.fetch("x", request))
+
+    assert registration.result == "success"
+    assert registration.uploaded == len(BODY)
+    assert [seen.body for seen in origin.log] == [BODY]
+
+
 async def test_a_store_that_refuses_fails_the_record_and_says_why(
     manager: BackgroundFetchManager,
     engine: Engine,
@@ -172,8 +186,9 @@ async def test_a_store_that_refuses_fails_the_record_and_says_why(
     monkeypatch.setattr(gathering, "PIECE", 500_000)
     put = Bucket.put
 
-    def refusing(self: Bucket, path: str, data: bytes) -> None:
-        if len(data) >= 500_000 or len(data) == 12_345:
+    def refusing(self: Bucket, path: str, data: bytes | list[bytes]) -> None:
+        size = sum(map(len, data)) if isinstance(data, list) else 0
+        if size >= 500_000 or size == 12_345:
             raise StorageError(f"PermissionDenied: {self.place}: AccessDenied")
         put(self, path, data)
 

@@ -159,7 +159,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, which: Callable[[str], bool]) -> lis
     """Have uploads fail whose path is one of ``which``; return those paths."""
     put, seen = Bucket.put, []
 
-    def failing(self: Bucket, path: str, data: bytes) -> None:
+    def failing(self: Bucket, path: str, data: bytes | list[bytes]) -> None:
         if which(path):
             seen.append(path)
             raise StorageError(f"refused: {path}")
