@@ -41,6 +41,7 @@ class Easy:
         proxy: Proxy | None = None,
     ) -> None:
         self._proxy = proxy
+        self._tunnels = proxy is None or proxy.scheme == "socks5h"
         self._guard = Guard(reach, proxy_port=proxy.port if proxy else None)
         self._headers: tuple[tuple[str, str], ...] | None = None
         self.curl = curl = pycurl.Curl()
@@ -77,7 +78,12 @@ class Easy:
         self._guard.reset()
         self.reception = reception
         curl, method = self.curl, outgoing.method
-        curl.setopt(pycurl.URL, outgoing.url.partition("#")[0])
+        url = outgoing.url.partition("#")[0]
+        curl.setopt(pycurl.URL, url)
+        # libcurl would write %2f as %2F, and a signature of the URL would not hold.
+        plain = self._tunnels or address is not None or url.startswith("https:")
+        target = "/" + url.split("/", 3)[3] if plain else url
+        curl.setopt(pycurl.REQUEST_TARGET, target)
         if address is not None:
             host = f"[{address}]" if ":" in address else address
             curl.setopt(pycurl.CONNECT_TO, [f"::{host}:"])
