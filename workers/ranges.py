@@ -147,7 +147,7 @@ def finished(
     ``stored`` counts all bytes of the part. A body that ends with its connection and
     announced no length cannot be checked (BF-REC-25).
     """
-    if method == "HEAD" or head.status in (204, 304):
+    if method == "HEAD" or head.status in (204, 205, 304):
         return Ending.FINISHED
     piece = None
     if head.status == 206:

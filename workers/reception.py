@@ -256,7 +256,8 @@ class Reception:
             return None
         self.answer = answer
         self._mark = self.sent
-        self._wanted = self._sink.head(answer.head)
+        # Fetch § null body status: what follows a 205 all the same is no body.
+        self._wanted = self._sink.head(answer.head) and answer.head.status != 205
         if self._wanted:
             self._deadline = self._clock() + self._limits.stall_time
         elif answer.length is None or answer.length > _SMALL_BODY or self._sending:
