@@ -15,6 +15,7 @@ from broker.settings import Settings
 from schemas.addresses import AddressPolicy
 from tests.integration.clock import SCOPE, Clock
 from tests.integration.s3 import make_bucket, s3_server
+from tests.integration.trial import Trials, trials
 
 
 @pytest.fixture
@@ -43,6 +44,12 @@ async def manager(settings: Settings) -> AsyncIterator[BackgroundFetchManager]:
 def clock(manager: BackgroundFetchManager) -> Clock:
     """Time, as tests move it."""
     return Clock(manager)
+
+
+@pytest.fixture
+def trial(settings: Settings) -> Trials:
+    """Workers under settings of their own, and what becomes of records there."""
+    return trials(settings)
 
 
 @pytest.fixture(scope="session")

@@ -24,20 +24,23 @@ class Scripted:
     Bytes are a script too: read a request, send them, and, ``keep`` not given, close.
     """
 
-    def __init__(self, *scripts: bytes | Play, keep: bool = False) -> None:
+    def __init__(
+        self, *scripts: bytes | Play, keep: bool = False, host: str = "127.0.0.1"
+    ) -> None:
         self.heads: list[bytes] = []
         """The request heads that scripts of bytes have read."""
         self.connections = 0
         self.gone = asyncio.Event()
         """Set when a client has closed its connection."""
         self._scripts = scripts
+        self._host = host
         self._keep = keep
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, self._host, 0)
         self.port: int = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}/"
+        self.url = f"http://{self._host}:{self.port}/"
         return self
 
     async def __aexit__(self, *_: object) -> None:
