@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from anyio import CapacityLimiter, to_thread
 from redis import Redis
@@ -87,8 +87,22 @@ class LaneJobClass(Job):
         connection: Redis | None = None,
         serializer: object = None,
     ) -> None:
-        # Never the worker's serializer: RQ's default unpickles, which runs code.
-        super().__init__(id, connection=connection, serializer=JSONSerializer)
+        super().__init__(id, connection=connection)
+        # Never the worker's serializer: RQ's default unpickles, which runs code. Set
+        # here, since RQ takes longer to check it than for all the rest.
+        self.serializer = JSONSerializer
+
+    @classmethod
+    def read(cls, id: str, row: dict[bytes, bytes], connection: Redis) -> Self:
+        """Return the job of a hash that was read already.
+
+        Raises:
+            ValueError: ``id`` is none.
+            NoSuchJobError: the hash holds no job.
+        """
+        job = cls(id, connection=connection)
+        job.restore(row)
+        return job
 
     @property
     def lane(self) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from typing_extensions import override
 Entry = Callable[[Pipeline], object]
 
 _TICK = 1.0  # s between looks at what ``Duties.finish`` depends on
-_GATHER = 0.005  # s in which entries of other jobs may join a pipeline
+_GATHER = 0.05  # s in which others may join a pipeline, and short lanes end
 _LAST_TRIES = 3  # to reach a Redis that is away while this process leaves
 _log = logging.getLogger(__name__)
 

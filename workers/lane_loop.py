@@ -48,7 +48,13 @@ class LaneRun:
     uid: str
     ended: Callable[[LaneRun], None]  # called on the event loop: may not block
     stopped: bool = False  # on somebody's command
+    shown: bool = False  # among the running ones, to RQ's tools
     task: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the lane has ended; in any thread."""
+        return self.task is not None and self.task.done()
 
     def failure(self) -> str | None:
         """Why an ended lane failed, with the traceback if it raised; else None."""
@@ -72,21 +78,27 @@ class LaneLoop:
         self._thread = threading.Thread(target=self._run, name="lanes", daemon=True)
         self._slots: SimpleQueue[None] = SimpleQueue()
         self._wake: SimpleQueue[None] = SimpleQueue()
-        for _ in range(limit):
-            self._slots.put(None)
+        self.free_slots(limit)
 
     def start(self) -> None:
         """Return when the engine has started, or raise what it raised."""
         self._thread.start()
         self._ready.result()
 
-    def take_slot(self) -> None:
-        """Wait for a free slot, or for ``drain``."""
+    def take_slots(self) -> int:
+        """Wait for a free slot, or for ``drain``; take, and count, all there are."""
         self._slots.get()
+        count = 1
+        with suppress(Empty):
+            while True:
+                self._slots.get_nowait()
+                count += 1
+        return count
 
-    def free_slot(self) -> None:
-        """Give back a slot that no lane was handed over for."""
-        self._slots.put(None)
+    def free_slots(self, count: int) -> None:
+        """Give back slots that no lane was handed over for."""
+        for _ in range(count):
+            self._slots.put(None)
 
     def wait(self, seconds: float) -> None:
         """Wait until a lane ends, ``drain`` is called, or the time is over."""

@@ -1,13 +1,12 @@
 """The RQ worker that carries many lanes at once, and the only one who knows RQ here.
 
 The main thread runs RQ's own ``work()`` and takes jobs; ``lane_loop`` carries them on
-an event loop in a second thread; ``books`` writes down in a third what RQ's tools show:
-registries, executions, counters, state and heartbeats. A success leaves no result
-stream, since lanes return nothing.
+an event loop in a second thread; ``books`` writes down in a third what RQ's tools
+show, as the ``ledger`` says.
 
-Jobs are hints (R1), which is what makes this simple. BLPOP over several queues loses
-the job of a process that dies in that moment, and a leaving worker puts none back:
-the reclaimer sees the fetch by our own leases. No RQ timeout ends a lane (R25).
+Jobs are hints (R1), which is what makes this simple. Those that were taken by a process
+which dies in that moment are lost, and a leaving worker puts none back: the reclaimer
+sees the fetch by our own leases. No RQ timeout ends a lane (R25).
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from types import FrameType
@@ -31,109 +29,27 @@ from redis.client import Pipeline
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.command import handle_command, parse_payload
-from rq.exceptions import DequeueTimeout, InvalidJobOperation
+from rq.exceptions import InvalidJobOperation
 from rq.executions import Execution
-from rq.job import Job, JobStatus
-from rq.job_lifecycle import record_job_failure
+from rq.job import Job
 from rq.suspension import WORKERS_SUSPENDED
-from rq.utils import now, utcformat
-from rq.worker import BaseWorker, WorkerStatus
+from rq.utils import now
+from rq.worker import BaseWorker
 from typing_extensions import override
 
 from broker.connection import told_apart
 from broker.queue import QUEUES, LaneJobClass, rq_client
 from workers.books import Books, Duties, delay
+from workers.intake import Intake
 from workers.lane_loop import Engine, LaneLoop, LaneRun
+from workers.ledger import Ledger
 
-_BLOCK = 1  # s in BLPOP: how late an idle worker hears a signal
+_BLOCK = 1  # s in BLMPOP: how late an idle worker hears a signal
 _REPLY = 10.0  # s for any reply of Redis, so more than _BLOCK
 _BEAT = 10  # s between heartbeats; RQ gives an execution up after _BEAT + 60
 _ECHO = timedelta(seconds=1)  # a second signal within it is the first one again
 _UNWIND = 2.0  # s for cancelled lanes, the engine and the books to end, each
 _log = logging.getLogger(__name__)
-
-
-class _Ledger:
-    """What is written for a job that is taken and ended; on the thread of the books."""
-
-    def __init__(self, worker: FetchWorker) -> None:
-        self._worker = worker
-        self._open: dict[str, tuple[Job, Execution]] = {}
-        self._shown: str | None = None
-        self.duties = Duties(self._beat, _BEAT, self._show_state, worker.leave)
-
-    def begin(self, job: Job, execution: Execution, pipe: Pipeline) -> None:
-        """Move a job from the queue to the running ones."""
-        self._open[execution.id] = job, execution
-        worker = self._worker
-        ttl = worker.get_heartbeat_ttl(job)
-        execution.save(ttl, pipeline=pipe)
-        job.execution_registry.add(execution, ttl, pipeline=pipe)
-        job.started_job_registry.add_execution(execution, pipeline=pipe, ttl=ttl)
-        pipe.sadd(worker.executions_key, execution.composite_key)
-        pipe.expire(worker.executions_key, ttl + 60)
-        job.prepare_for_execution(worker.name, pipeline=pipe)
-        pipe.persist(job.key)
-        if len(worker.queues) == 1:  # taken with BLMOVE
-            pipe.lrem(worker.queues[0].intermediate_queue_key, 1, job.id)
-
-    def end(self, job: Job, execution: Execution, run: LaneRun, pipe: Pipeline) -> None:
-        """Finish, fail or stop a job, as its lane ended."""
-        failure = run.failure()
-        if failure is None:
-            self._succeed(job, execution, pipe)
-            return
-        self.fail(job, execution, failure, pipe)
-        if run.stopped:
-            job.set_status(JobStatus.STOPPED, pipeline=pipe)
-
-    def fail(
-        self, job: Job, execution: Execution, failure: str, pipe: Pipeline
-    ) -> None:
-        """Fail a job, never to be retried by RQ."""
-        self._close(job, execution, pipe)
-        self._worker.increment_failed_job_count(pipeline=pipe)
-        record_job_failure(job, failure, pipe)
-        _log.warning("job %s failed (%s): %s", job.id, job.description, failure)
-
-    def _succeed(self, job: Job, execution: Execution, pipe: Pipeline) -> None:
-        worker = self._worker
-        ended_at = self._close(job, execution, pipe)
-        worker.increment_successful_job_count(pipeline=pipe)
-        # A reclaimer that took this lane for dead has failed its job.
-        job.failed_job_registry.remove(job, pipeline=pipe)
-        pipe.hset(job.key, items=["status", JobStatus.FINISHED, "ended_at", ended_at])
-        ttl = job.get_result_ttl(worker.default_result_ttl)
-        job.finished_job_registry.add(job, ttl, pipe)
-        if ttl >= 0:
-            pipe.expire(job.key, ttl)
-        _log.info("job %s finished (%s)", job.id, job.description)
-
-    def _close(self, job: Job, execution: Execution, pipe: Pipeline) -> str:
-        self._open.pop(execution.id, None)
-        self._worker.cleanup_execution(job, pipeline=pipe, execution=execution)
-        job.ended_at = now()
-        taken = job.ended_at - (job.started_at or job.ended_at)
-        self._worker.increment_total_working_time(taken, pipeline=pipe)
-        return utcformat(job.ended_at)
-
-    def _beat(self, pipe: Pipeline) -> None:
-        worker = self._worker
-        if not worker.connection.exists(worker.key):  # an emptied Redis
-            worker.register_birth()  # type: ignore[no-untyped-call]
-        worker.heartbeat(pipeline=pipe)
-        self._shown = None
-        for job, execution in self._open.values():
-            ttl = worker.get_heartbeat_ttl(job)
-            execution.heartbeat(job.started_job_registry, ttl, pipeline=pipe)
-        worker.maintain()
-
-    def _show_state(self, pipe: Pipeline) -> None:
-        idle = WorkerStatus.SUSPENDED if self._worker.suspended else WorkerStatus.IDLE
-        state = WorkerStatus.BUSY if self._open else idle
-        if state != self._shown:
-            self._shown = state
-            self._worker.set_state(state, pipeline=pipe)
 
 
 class FetchWorker(BaseWorker):
@@ -168,8 +84,10 @@ class FetchWorker(BaseWorker):
         self._grace = grace.total_seconds()
         self._deadline: float | None = None
         self._lanes = LaneLoop(engine, concurrency)
-        self._ledger = _Ledger(self)
-        self._books = Books(connection, self._ledger.duties)
+        self._intake = Intake(connection, {each.key: each.name for each in self.queues})
+        self._ledger = Ledger(self)
+        duties = Duties(self._beat, _BEAT, self._show_state, self._leave)
+        self._books = Books(connection, duties)
 
     @property
     def stopping(self) -> bool:
@@ -224,7 +142,7 @@ class FetchWorker(BaseWorker):
     @property
     @override
     def should_run_maintenance_tasks(self) -> bool:
-        """Never in ``work()``: see ``maintain``."""
+        """Never in ``work()``: see ``_beat``."""
         return False
 
     @override
@@ -246,13 +164,12 @@ class FetchWorker(BaseWorker):
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
         """Wait for a free slot, then for a job; None when stopped, or done in burst."""
-        self._lanes.take_slot()
-        failures = 0
+        slots, failures = self._lanes.take_slots(), 0
         while not self._stop_requested:
             # Looked at first: a lane that ends now may have enqueued another.
             last = timeout is None and not self._lanes.running
             try:
-                found = self._take(timeout)
+                jobs = self._take(slots, timeout)
                 self._books.found()
                 failures = 0
             except RedisError as error:
@@ -260,47 +177,50 @@ class FetchWorker(BaseWorker):
                 failures += 1
                 self._lanes.wait(delay(failures))
                 continue
-            except Exception:  # an id that names no job is dropped: RQ has popped it
-                _log.exception("an unusable job id was dropped")
-                continue
-            if found is not None:
-                return found
+            if jobs:
+                self._lanes.free_slots(slots - len(jobs))
+                # RQ's loop takes one job at a time; the others begin right here.
+                *others, job = jobs
+                for other in others:
+                    self._begin(other)
+                return job, Queue(job.origin, self.connection)
             if last:
                 break
             if timeout is None or self.suspended:
                 self._lanes.wait(_BLOCK)
-        self._lanes.free_slot()
+        self._lanes.free_slots(slots)
         return None
 
-    def _take(self, timeout: int | None) -> tuple[Job, Queue] | None:
+    def _take(self, most: int, timeout: int | None) -> list[LaneJobClass]:
         if time.monotonic() >= self._suspension_due:
             self.suspended = bool(self.connection.exists(WORKERS_SUSPENDED))
             self._suspension_due = time.monotonic() + _BLOCK
-        if self.suspended:
-            return None
-        queues, connection = self._ordered_queues, self.connection
-        with suppress(DequeueTimeout):
-            return Queue.dequeue_any(queues, timeout, connection, self.job_class)
-        return None
+        return [] if self.suspended else self._intake.take(most, timeout)
 
     @override
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Hand the lane to the engine and return at once."""
-        job.origin = queue.name
+        assert isinstance(job, LaneJobClass)
+        self._begin(job)
+
+    def _begin(self, job: LaneJobClass) -> None:
         execution = Execution(uuid4().hex, job.id, self.connection, self.name)
-        self._books.put(partial(self._ledger.begin, job, execution))
+        put, ledger = self._books.put, self._ledger
         try:
-            assert isinstance(job, LaneJobClass)
             scope, uid = job.lane
         except InvalidJobOperation as error:
-            self._books.put(partial(self._ledger.fail, job, execution, str(error)))
-            self._lanes.free_slot()
+            put(partial(ledger.refuse, job, execution, str(error)))
+            self._lanes.free_slots(1)
             return
-
-        def ended(run: LaneRun) -> None:
-            self._books.put(partial(self._ledger.end, job, execution, run))
-
-        self._lanes.carry(LaneRun(execution.id, job.id, scope, uid, ended))
+        run = LaneRun(
+            execution.id,
+            job.id,
+            scope,
+            uid,
+            ended=lambda run: put(partial(ledger.end, job, execution, run)),
+        )
+        put(partial(ledger.begin, job, execution, run))
+        self._lanes.carry(run)
 
     @override
     def teardown(self) -> None:
@@ -346,13 +266,16 @@ class FetchWorker(BaseWorker):
 
     # The thread of the books.
 
-    def maintain(self) -> None:
-        """Clean RQ's registries when it is time."""
+    def _beat(self, pipe: Pipeline) -> None:
+        self._ledger.beat(pipe)
         if super().should_run_maintenance_tasks:
             self.last_cleaned_at = now()  # type: ignore[assignment]  # even if it fails
             self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
 
-    def leave(self) -> None:
+    def _show_state(self, pipe: Pipeline) -> None:
+        self._ledger.show_state(pipe, suspended=self.suspended)
+
+    def _leave(self) -> None:
         """Leave RQ's registries and the command channel."""
         self.pubsub_thread.stop()  # type: ignore[attr-defined]  # before it is woken
         super().teardown()  # type: ignore[no-untyped-call]
