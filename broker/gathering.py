@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from broker.bucket import Bucket
 from broker.budget import Budget
@@ -148,7 +149,7 @@ class PiecePart:
                 lambda: self._uploaded >= goal or self._failure or not self._pending
             )
         self._check()
-        return self._start.model_copy(update={"length": self._uploaded})
+        return replace(self._start, length=self._uploaded)
 
     def complete(self) -> None:
         """Return when every accepted byte is uploaded."""

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
 from typing import Self
@@ -91,7 +92,7 @@ class ObjectStore:
         pieces = covering(piece for piece in found if piece.end <= length)
         if not pieces or pieces[-1].end != length:
             return None
-        start = checkpoint.model_copy(update={"boot": None})
+        start = replace(checkpoint, boot=None)
         return self._part(start, pieces, digest=digest)
 
     def _part(

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections import deque
 from contextlib import suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -102,7 +103,7 @@ class FilePart:
                 sync_file(self._fd)
             except OSError as error:
                 raise self._fail(error) from error
-        return self._start.model_copy(update={"length": length})
+        return replace(self._start, length=length)
 
     def rehash(self) -> None:
         """Read the bytes of a predecessor back, so that the digest covers them (R6).

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
-from schemas.messages import Message
+from schemas.messages import CompactMessage
 
 
 class RecordResult(StrEnum):
@@ -35,7 +36,8 @@ class Digest(StrEnum):
     """Only what a request's integrity or an origin demands, once a body is whole."""
 
 
-class ResponseHead(Message):
+@dataclass(frozen=True, slots=True)
+class ResponseHead(CompactMessage):
     """Status line and headers of one answer; names as received, order kept."""
 
     status: int
@@ -46,8 +48,12 @@ class ResponseHead(Message):
 
     def get_all(self, name: str) -> list[str]:
         """Every value of a header, in order; names compare without case."""
-        wanted = name.lower()
-        return [value for key, value in self.headers if key.lower() == wanted]
+        wanted, size = name.lower(), len(name)
+        return [
+            value
+            for key, value in self.headers
+            if len(key) == size and key.lower() == wanted
+        ]
 
     def get(self, name: str) -> str | None:
         """The values of a header joined by ``, ``, or None (Fetch § get)."""
@@ -55,7 +61,8 @@ class ResponseHead(Message):
         return ", ".join(values) if values else None
 
 
-class Validators(Message):
+@dataclass(frozen=True, slots=True)
+class Validators(CompactMessage):
     """What tells two versions of a resource apart (R7)."""
 
     etag: str | None = None
@@ -65,7 +72,8 @@ class Validators(Message):
     origin: str = ""
 
 
-class Checkpoint(Message):
+@dataclass(frozen=True, slots=True)
+class Checkpoint(CompactMessage):
     """Bytes of a record that are on a store: which part file, how many from its start.
 
     ``boot`` is the host's boot id when no ``fdatasync`` preceded the checkpoint, which
@@ -78,7 +86,8 @@ class Checkpoint(Message):
     boot: str | None = None
 
 
-class RecordState(Message):
+@dataclass(frozen=True, slots=True)
+class RecordState(CompactMessage):
     """What a lane knows of one record; written only under the lane's fence."""
 
     head: ResponseHead | None = None

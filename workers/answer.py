@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from schemas.records import ResponseHead
@@ -46,7 +47,7 @@ class Answer:
             self.redirect = head
             return False
         if self._redirected:
-            head = head.model_copy(update={"redirected": True})
+            head = replace(head, redirected=True)
         wanted = self._judge.judge(head, self._offset)
         self.stored = head if wanted else None
         return wanted

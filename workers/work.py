@@ -313,7 +313,8 @@ class Work:
         shown = self.result.exposed
         return RecordState(
             head=self.head if shown else None,
-            validators=self.validators if shown and not self.whole else None,
+            # They are for going on; and reading them takes as long as all the rest.
+            validators=self.validators if self.result is RecordResult.OPEN else None,
             checkpoint=self._checkpoint if shown else None,
             digest=self._digest,
             attempts=self.attempts,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_checkpoint_without_a_sync_ends_with_the_hosts_boot(
 
     assert calls == ["pwritev", "close"]
     assert checkpoint.boot
-    after_reboot = checkpoint.model_copy(update={"boot": "another"})
+    after_reboot = replace(checkpoint, boot="another")
     assert store.resume(after_reboot) is None
     successor = DirectoryStore.open(tmp_path, Durability.FULL).resume(checkpoint)
     assert successor is not None
@@ -90,7 +91,7 @@ def test_a_successor_goes_on_after_the_checkpoint_and_hashes_all(
 
 
 def other_store(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
-    return checkpoint.model_copy(update={"store": secrets.token_hex(16)})
+    return replace(checkpoint, store=secrets.token_hex(16))
 
 
 def file_gone(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
@@ -99,29 +100,29 @@ def file_gone(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
 
 
 def file_short(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
-    return checkpoint.model_copy(update={"length": checkpoint.length + 1})
+    return replace(checkpoint, length=checkpoint.length + 1)
 
 
 def name_with_a_path(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
-    return checkpoint.model_copy(update={"part": f"../parts/{checkpoint.part}"})
+    return replace(checkpoint, part=f"../parts/{checkpoint.part}")
 
 
 def link(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
     name = secrets.token_hex(16)
     parts = store.directory / "parts"
     (parts / name).symlink_to(parts / checkpoint.part)
-    return checkpoint.model_copy(update={"part": name})
+    return replace(checkpoint, part=name)
 
 
 def second_name(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
     name = secrets.token_hex(16)
     parts = store.directory / "parts"
     (parts / name).hardlink_to(parts / checkpoint.part)
-    return checkpoint.model_copy(update={"part": name})
+    return replace(checkpoint, part=name)
 
 
 def no_proved_byte(store: DirectoryStore, checkpoint: Checkpoint) -> Checkpoint:
-    return checkpoint.model_copy(update={"length": 0})
+    return replace(checkpoint, length=0)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -246,7 +247,7 @@ def test_a_zombie_and_its_successor_do_not_contradict_each_other(
 
 
 def other_store(store: ObjectStore, checkpoint: Checkpoint) -> Checkpoint:
-    return checkpoint.model_copy(update={"store": secrets.token_hex(16)})
+    return replace(checkpoint, store=secrets.token_hex(16))
 
 
 def pieces_gone(store: ObjectStore, checkpoint: Checkpoint) -> Checkpoint:
@@ -260,15 +261,15 @@ def one_piece_gone(store: ObjectStore, checkpoint: Checkpoint) -> Checkpoint:
 
 
 def too_long(store: ObjectStore, checkpoint: Checkpoint) -> Checkpoint:
-    return checkpoint.model_copy(update={"length": checkpoint.length + 1})
+    return replace(checkpoint, length=checkpoint.length + 1)
 
 
 def nothing_proved(store: ObjectStore, checkpoint: Checkpoint) -> Checkpoint:
-    return checkpoint.model_copy(update={"length": 0})
+    return replace(checkpoint, length=0)
 
 
 def a_path(store: ObjectStore, checkpoint: Checkpoint) -> Checkpoint:
-    return checkpoint.model_copy(update={"part": f"../{checkpoint.part}"})
+    return replace(checkpoint, part=f"../{checkpoint.part}")
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -32,14 +33,15 @@ class _Reader:
         return self._look
 
 
-def looked(body: bytes, *, of: bytes | None = None, **changes: object) -> RecordLook:
+def looked(body: bytes, *, of: bytes | None = None, **changes: Any) -> RecordLook:
     tag = sha256(of or body).hexdigest()[:32]
     state = RecordState(
         head=ResponseHead(status=200, headers=(("ETag", f'"{tag}"'),)),
         checkpoint=Checkpoint(store="s", part=NAME, length=len(body)),
         digest=sha256(body).hexdigest(),
-    ).model_copy(update=changes)
-    return RecordLook(Result.SUCCESS, RecordResult.SUCCESS, len(body), state)
+    )
+    changed = replace(state, **changes)
+    return RecordLook(Result.SUCCESS, RecordResult.SUCCESS, len(body), changed)
 
 
 async def judge(look: RecordLook, stored: bytes | None, store: Path) -> list[str]:
