@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import Self
+
+from workers.demo.listener import Listener
 
 Reply = tuple[int, dict[str, str]]
 
@@ -23,20 +24,14 @@ class Crowd:
         self._replies = list(replies)
         self._is_shut = False
         self._held: list[asyncio.Event] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = Listener(self._serve)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        host, port = self._server.sockets[0].getsockname()
-        self.name = f"http://{host}:{port}"
+        self.name = f"http://127.0.0.1:{await self._listener.start()}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
+        await self._listener.aclose()
 
     def urls(self, name: str, count: int) -> list[str]:
         """So many addresses."""
@@ -70,20 +65,9 @@ class Crowd:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                await self._answer(head.split(b" ", 2)[1].decode(), writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the client went away, or the test has ended
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            with suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            await self._answer(head.split(b" ", 2)[1].decode(), writer)
 
     async def _answer(self, path: str, writer: asyncio.StreamWriter) -> None:
         self.paths.append(path)

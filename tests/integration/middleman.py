@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Self
 from urllib.parse import urlsplit
+
+from workers.demo.listener import Listener
 
 
 class Middleman:
@@ -31,41 +32,23 @@ class Middleman:
         self._hosts = hosts
         self._refusal = refusal
         self._tls = tls
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = Listener(self._serve)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, ssl=self._tls
-        )
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self.port = await self._listener.start(tls=self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
+        await self._listener.aclose()
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            first = await reader.readexactly(1)
-            if first == b"\x05":
-                await self._socks(reader, writer)
-            else:
-                await self._http(first, reader, writer)
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            with suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
+        first = await reader.readexactly(1)
+        if first == b"\x05":
+            await self._socks(reader, writer)
+        else:
+            await self._http(first, reader, writer)
 
     async def _http(
         self, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +11,7 @@ import pytest
 
 from schemas.addresses import AddressPolicy
 from schemas.records import ResponseHead
+from workers.demo.listener import Listener
 from workers.transport import Outgoing, TransferError, Transport, TransportLimits
 
 LOOPBACK = AddressPolicy.parse("loopback")
@@ -35,29 +35,21 @@ class Scripted:
         self._scripts = scripts
         self._host = host
         self._keep = keep
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener = Listener(self._serve)
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, self._host, 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
+        self.port = await self._listener.start(host=self._host)
         self.url = f"http://{self._host}:{self.port}/"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
+        await self._listener.aclose()
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         script = self._scripts[min(self.connections, len(self._scripts) - 1)]
         self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         try:
             if isinstance(script, bytes):
                 await self._send(script, reader, writer)
@@ -65,11 +57,6 @@ class Scripted:
                 await script(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             self.gone.set()
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            with suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
 
     async def _send(
         self, data: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

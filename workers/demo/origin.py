@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Self
 
+from workers.demo.listener import Listener
+
 _SLICE = 64 * 1024
 _PACE = 0.02
 """Seconds between two slices of a body whose rate is limited."""
@@ -68,25 +70,15 @@ class Origin:
         """Connections accepted so far."""
         self._tls = tls
         self._resources: dict[str, _Resource] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
+        self._listener = Listener(self._serve)
         self._authority = ""
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, ssl=self._tls
-        )
-        host, port = self._server.sockets[0].getsockname()[:2]
-        self._authority = f"{host}:{port}"
+        self._authority = f"127.0.0.1:{await self._listener.start(tls=self._tls)}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
+        await self._listener.aclose()
 
     def url(self, path: str) -> str:
         """The URL of a path."""
@@ -142,22 +134,10 @@ class Origin:
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.connections += 1
-        try:
+        with suppress(asyncio.LimitOverrunError):  # what never ends is not HTTP
             while await self._answer(reader, writer):
                 pass
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # The client went away, or never spoke HTTP.
-        except asyncio.CancelledError:
-            writer.transport.abort()
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-            with suppress(OSError, asyncio.CancelledError):
-                await writer.wait_closed()
 
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
