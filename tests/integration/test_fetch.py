@@ -376,7 +376,7 @@ async def test_released_records_are_unreadable_and_their_bytes_go_after_a_grace(
 async def test_what_fetch_refuses_leaves_nothing_behind(
     manager: BackgroundFetchManager,
 ) -> None:
-    """BF-FETCH-01, -03, -07, -13, BF-SEC-06, BF-SEC-08, faults 1 to 12."""
+    """BF-FETCH-01, -03, -07, -13, -24, BF-SEC-06, BF-SEC-08, faults 1 to 12."""
     good = "https://cdn.example/a"
     await manager.fetch("taken", good)
     before = await manager.connection.ask("DBSIZE")

@@ -66,7 +66,7 @@ async def test_an_event_is_acknowledged_when_its_promises_have_settled(
 async def test_a_rejected_promise_brings_the_event_again(
     manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
 ) -> None:
-    """Faults 86, design §7: the same delivery_id, another attempt."""
+    """BF-WAIT-06, faults 86, design §7: the same delivery_id, another attempt."""
     seen: list[tuple[str, int]] = []
 
     @sw.on("backgroundfetchabort")
@@ -176,7 +176,7 @@ async def test_a_window_opens_only_for_a_click_and_only_once(
 async def test_an_async_listener_may_extend_and_update_until_it_returns(
     manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
 ) -> None:
-    """BF-WAIT-04, BF-UPD-01: click and abort have no update_ui, success and fail do."""
+    """BF-WAIT-04, BF-WAIT-11, BF-UPD-01: click and abort have no update_ui."""
     found: dict[str, object] = {}
 
     @sw.on("backgroundfetchabort")

@@ -376,6 +376,7 @@ def test_bf_rec_11_only_get_is_resumed(method: str) -> None:
 
 
 def test_bf_rec_03_the_rest_is_asked_for_with_the_proof_of_its_version() -> None:
+    """BF-REC-06."""
     found = validators_of(first())
     dated = replace(found, etag='W/"v1"')
 
@@ -399,7 +400,7 @@ def test_bf_rec_28_a_piece_is_no_answer_to_a_method_that_is_sent_once() -> None:
 
 
 def test_a_record_restarts_three_times_then_the_row_has_its_result() -> None:
-    """The ruling on resume: bounded restarts, then fetch-error."""
+    """BF-REC-12 by the ruling on resume: bounded restarts, then fetch-error."""
     for restarts in range(MAX_RESTARTS):
         assert isinstance(after(first(), rest(etag=None), restarts=restarts), Restart)
 
