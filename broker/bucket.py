@@ -32,7 +32,10 @@ _SECRET = re.compile("key|secret|token|password|sas", re.IGNORECASE)
 _FULL = ("QuotaExceeded", "StorageFull", "InsufficientStorage", " 507 ")
 """Words with which servers say that there is no room."""
 _DELETED_TOGETHER = 1000
-_RETRY: RetryConfig = {"max_retries": 8, "retry_timeout": timedelta(seconds=60)}
+PATIENT = 20
+"""Repetitions of a request, a minute at most: a server may be restarting."""
+QUICK = 3
+"""The same where somebody waits to hear that there is no server."""
 _CLIENT: ClientConfig = {"connect_timeout": timedelta(seconds=5)}
 
 
@@ -52,7 +55,7 @@ class Bucket:
     message says why.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, retries: int = PATIENT) -> None:
         """``url`` is ``s3://``, ``gs://`` or ``az://`` with bucket and prefix.
 
         ``?endpoint=…&region=…`` and more may follow: options as obstore has them.
@@ -76,9 +79,13 @@ class Bucket:
         client = _CLIENT.copy()
         if options.get("endpoint", "").startswith("http://"):
             client["allow_http"] = True
+        retry: RetryConfig = {
+            "max_retries": retries,
+            "retry_timeout": timedelta(minutes=1),
+        }
         try:
             self._store = from_url(
-                self.place, config=options, client_options=client, retry_config=_RETRY
+                self.place, config=options, client_options=client, retry_config=retry
             )
         except (BaseError, ValueError) as error:
             raise ConfigError(f"BGFETCH_STORE={url!r}: {_first_line(error)}") from error
@@ -146,11 +153,10 @@ class Bucket:
             raise self._refusal(error) from error
 
     def _refusal(self, error: Exception) -> StorageError:
-        told = _first_line(error)
-        kind = type(error).__name__.removesuffix("Error")
+        told = f"{self.place}: {_first_line(error)}"
         if any(word in told for word in _FULL):
-            kind = "EDQUOT"
-        return StorageError(f"{kind}: {self.place}: {told}")
+            told = f"EDQUOT: {told}"
+        return StorageError(told)
 
 
 def _first_line(error: Exception) -> str:

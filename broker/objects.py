@@ -22,7 +22,7 @@ from datetime import timedelta
 from itertools import groupby
 from typing import Self
 
-from broker.bucket import Bucket
+from broker.bucket import QUICK, Bucket
 from broker.budget import Budget
 from broker.gathering import PiecePart
 from broker.pieces import Manifest, Piece, PieceReader, covering, pieces_of
@@ -59,7 +59,7 @@ class ObjectStore:
             ConfigError: ``url`` is not that of an object store.
             StorageError: it cannot be reached, or refuses; the message says why.
         """
-        bucket = Bucket(url)
+        bucket = Bucket(url, retries=QUICK)
         found = bucket.get("store-id")
         if found is None:
             # Of several that found it at once, one succeeds.
@@ -70,7 +70,7 @@ class ObjectStore:
             raise StorageError(
                 f"not the id of a blob store: {identity!r} in {bucket.place}/store-id"
             )
-        return cls(bucket, id=identity)
+        return cls(Bucket(url), id=identity)
 
     def close(self) -> None:
         """End the threads; what has not begun is left out."""

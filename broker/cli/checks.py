@@ -17,7 +17,7 @@ from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.stores import open_store
 from schemas import siblings
-from schemas.errors import Failure
+from schemas.errors import ConfigError, Failure, StorageError
 
 SKEW_SECONDS = 2.0
 LATE_SECONDS = 60
@@ -53,10 +53,14 @@ def _store(settings: Settings) -> list[Check]:
     try:
         store = open_store(settings)
         part = store.create()
-        part.close()
+        part.write(b"written by a look at the store")
+        for failure in filter(None, store.finish([part])):
+            raise failure
         store.delete([part.name])
         store.close()
-    except Failure as error:
+    except ConfigError as error:
+        return [Check("store", Verdict.FAIL, str(error))]
+    except StorageError as error:
         fix = "name a writable directory, or a bucket's URL, in BGFETCH_STORE"
         return [Check("store", Verdict.FAIL, f"{error}; {fix}")]
     writable = f"{store.place} is writable, id {store.id}"
