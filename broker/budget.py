@@ -20,6 +20,9 @@ class Holder(Protocol):
     def send(self) -> None:
         """Begin to upload what is held."""
 
+    def close(self) -> None:
+        """Let go what is held."""
+
 
 class Budget:
     """Counts the bytes that all parts of a store hold in memory. Used by any thread.
@@ -35,6 +38,7 @@ class Budget:
         self._lock = threading.Lock()
         self._holders: WeakSet[Holder] = WeakSet()
         self._waiting: list[Callable[[], None]] = []
+        self._closed = False
 
     def enter(self, holder: Holder) -> None:
         """Have a part send its bytes when memory runs short."""
@@ -49,7 +53,8 @@ class Budget:
     def take(self, size: int) -> bool:
         """Count ``size`` bytes more, or see to it that there is room soon."""
         with self._lock:
-            if not self._held or self._held + size <= self._limit:
+            fits = not self._held or self._held + size <= self._limit
+            if fits or self._closed:
                 self._held += size
                 return True
             holders = sorted(self._holders, key=lambda each: -each.held)
@@ -58,6 +63,15 @@ class Budget:
                 break
             holder.send()
         return False
+
+    def close(self) -> None:
+        """Close all parts, and have nobody wait for room any more."""
+        with self._lock:
+            self._closed = True
+            holders = list(self._holders)
+        for holder in holders:
+            holder.close()
+        self._wake()
 
     def free(self, size: int) -> None:
         """Count ``size`` bytes less."""
@@ -78,7 +92,8 @@ class Budget:
 
     def _wake(self) -> None:
         with self._lock:
-            if self._sending and self._held > self._limit * 3 // 4:
+            short = self._held > self._limit * 3 // 4
+            if self._sending and short and not self._closed:
                 return
             waiting, self._waiting = self._waiting, []
         for wake in waiting:

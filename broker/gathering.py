@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from broker.bucket import Bucket
 from broker.budget import Budget
 from broker.pieces import BLOCK, Piece, PieceReader, path_of
 from broker.store import Congested, Decode
+from broker.threads import Threads
 from schemas.errors import StorageError
 from schemas.records import Checkpoint
 
@@ -30,7 +30,7 @@ class PiecePart:
         self,
         bucket: Bucket,
         budget: Budget,
-        threads: ThreadPoolExecutor,
+        threads: Threads,
         start: Checkpoint,
         pieces: Iterable[Piece] = (),
         *,
@@ -140,14 +140,17 @@ class PiecePart:
         self._check()
         return self._uploaded
 
+    @property
+    def _idle(self) -> bool:
+        """Whether nothing more will be uploaded by itself."""
+        return self._closed or self._failure is not None or not self._pending
+
     def checkpoint(self) -> Checkpoint:
         """Upload what was accepted before this call, and tell how far that reaches."""
         self.send()
         goal = self.length
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._uploaded >= goal or self._failure or not self._pending
-            )
+            self._changed.wait_for(lambda: self._uploaded >= goal or self._idle)
         self._check()
         return replace(self._start, length=self._uploaded)
 
@@ -197,6 +200,8 @@ class PiecePart:
 
     def close(self) -> None:
         """Let the part go; what was not uploaded is lost. May be repeated."""
-        self._closed = True
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
         self._budget.leave(self)
         self.send()  # which gives the memory back

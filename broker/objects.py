@@ -15,8 +15,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
@@ -27,6 +25,7 @@ from broker.budget import Budget
 from broker.gathering import PiecePart
 from broker.pieces import Manifest, Piece, PieceReader, covering, pieces_of
 from broker.store import Part
+from broker.threads import Threads
 from schemas.errors import StorageError
 from schemas.records import Checkpoint
 
@@ -49,7 +48,7 @@ class ObjectStore:
         self.place = bucket.place
         self._bucket = bucket
         self._budget = Budget()
-        self._threads = ThreadPoolExecutor(THREADS, "uploads")
+        self._threads = Threads(THREADS, "uploads")
 
     @classmethod
     def open(cls, url: str) -> Self:
@@ -73,8 +72,9 @@ class ObjectStore:
         return cls(Bucket(url), id=identity)
 
     def close(self) -> None:
-        """End the threads; what has not begun is left out."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Have nobody wait any more; what is not uploaded by now fails."""
+        self._threads.close()
+        self._budget.close()
 
     def create(self, *, digest: bool = True) -> PiecePart:
         """Begin a new part; nothing is stored until there are bytes."""
@@ -142,9 +142,8 @@ class ObjectStore:
 
     def discard(self, names: Iterable[str]) -> None:
         """Delete in another thread; what cannot be deleted is left to a sweep."""
-        with suppress(RuntimeError):  # the store is closed
-            for name in filter(_ID.fullmatch, names):
-                self._threads.submit(self._delete, name)
+        for name in filter(_ID.fullmatch, names):
+            self._threads.submit(self._delete, name)
 
     def _delete(self, name: str) -> None:
         # The manifest first: a blob is whole, or it is none.

@@ -9,13 +9,29 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 START_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that runs: where it is, and what a test may stop."""
+
+    address: str
+    process: subprocess.Popen[bytes]
 
 
 @contextmanager
 def s3_server(**environment: str) -> Iterator[str]:
     """Run moto's server on a free port of loopback; yield its address."""
+    with s3_process(**environment) as server:
+        yield server.address
+
+
+@contextmanager
+def s3_process(**environment: str) -> Iterator[Server]:
+    """Run moto's server on a free port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -28,7 +44,7 @@ def s3_server(**environment: str) -> Iterator[str]:
     ) as process:
         try:
             _await(process, port)
-            yield f"http://127.0.0.1:{port}"
+            yield Server(f"http://127.0.0.1:{port}", process)
         finally:
             process.kill()
 

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -310,10 +311,11 @@ class Held:
     """Holds up uploads until it is let go."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.go_on = threading.Event()
+        self.waited, self.go_on = threading.Event(), threading.Event()
         put = Bucket.put
 
         def slow(bucket: Bucket, path: str, data: Any) -> None:
+            self.waited.set()
             assert self.go_on.wait(60)
             put(bucket, path, data)
 
@@ -420,10 +422,36 @@ def test_what_nobody_waits_for_is_deleted_all_the_same(
     store.finish([part])
 
     store.discard([part.name])
-    store._threads.shutdown(wait=True)
-    store.discard([part.name])  # of a closed store: left to a sweep
+    wait(store._threads._unfinished.copy(), 60)
+    left = objects_in(bucket)
+    store.close()
+    store.discard([part.name])  # left to a sweep
 
-    assert objects_in(bucket) == []
+    assert left == []
+
+
+def test_nobody_waits_for_a_store_that_is_closed(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that does not answer may not hold up a worker's end."""
+    held = Held(monkeypatch)
+    parts = [written(store, BODY[:150_000]) for _ in range(2)]
+    with ThreadPoolExecutor(3) as threads:
+        finishing = threads.submit(store.finish, parts[:1])
+        saving = threads.submit(parts[1].checkpoint)
+        deleting = threads.submit(store.delete, [parts[1].name] * 50)
+        assert held.waited.wait(60)
+        store.close()
+
+        [failure] = finishing.result(60)
+        checkpoint = saving.result(60)
+        refusal = deleting.exception(60)
+
+    assert failure is not None
+    assert checkpoint.length == 0
+    assert refusal is None or "closed" in str(refusal)
+    assert "closed" in str(store._threads.submit(int).exception())
+    held.go_on.set()
 
 
 def test_names_are_candidates_of_a_sweep_when_old_while_the_stores_id_holds(
