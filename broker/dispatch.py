@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 
 from typing_extensions import override
 
@@ -46,6 +45,10 @@ class Dispatch:
             TimeoutError: that took longer than ``timeout``.
             InvalidState: the fetch is no longer retained.
         """
+        return await self._registration.until(self._look, timeout)
+
+    async def _look(self) -> dict[str, DeliveryOutcome] | None:
         keys = FetchKeys(self._registration.scope, self._registration.uid)
-        look = partial(settlement, self._connection, keys, self._event)
-        return await self._registration.until(look, timeout)
+        # First: what is settled after the look has to be announced.
+        await self._connection.run("await", [keys.fetch])
+        return await settlement(self._connection, keys, self._event)

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
+from redis.exceptions import ResponseError
+
+from broker.connection import Connection
 from broker.deliveries import DeliveryName, bounded
-from broker.inbox import Inbox
+from broker.inbox import Inbox, Start
 from broker.keys import FetchKeys
-from broker.settings import milliseconds
+from broker.settings import Settings, milliseconds
 from broker.steps import Steps
+from broker.together import Answer, Item, Send, Together
+from schemas.errors import InvalidMessage
 from schemas.events import EventMessage
 from schemas.fetches import FetchState
+from schemas.filters import EVERYTHING, EventFilter
+
+AT_ONCE = 64
+"""Deliveries in one call: a script's work is bounded (R22)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,30 @@ class Nack(StrEnum):
 
 
 class Subscription(Inbox):
-    """One process's share of a subscriber, with what becomes of its deliveries."""
+    """One process's share of a subscriber, with what becomes of its deliveries.
+
+    What many tasks begin or acknowledge at the same time is one call.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        settings: Settings,
+        scope: str,
+        subscriber: str,
+        *,
+        takes: EventFilter = EVERYTHING,
+        start: Start = "new",
+    ) -> None:
+        super().__init__(
+            connection, settings, scope, subscriber, takes=takes, start=start
+        )
+        self._begins: Together[tuple[Delivery, str], Begun | Refused] = Together(
+            _or_one_by_one(self._begin_all), AT_ONCE, "begins"
+        )
+        self._acks: Together[Begun, bool] = Together(
+            _or_one_by_one(self._ack_all), AT_ONCE, "acks"
+        )
 
     async def begin(
         self, delivery: Delivery, nonce: str | None = None
@@ -79,22 +112,25 @@ class Subscription(Inbox):
         """Take the right to handle a delivery, or tell why not.
 
         After a lost answer the same ``nonce`` gets the same right.
-
-        Raises:
-            InvalidMessage: it has the right now, but cannot read the registration.
         """
-        nonce = nonce or new_nonce()
-        keys, arguments = self._name(delivery).context(self._settings)
-        reply = await self._connection.run(
-            "begin",
-            [*keys, self._scope.subscribers, self._keys.state],
-            [*arguments, nonce, self.consumer, milliseconds(self._settings.lease)],
-        )
-        if reply[0] != b"ok":
-            return Refused(reply[0].decode())
-        fields = dict(zip(reply[3][::2], reply[3][1::2], strict=True))
-        state = FetchState.from_hash(fields)
-        return Begun(delivery, nonce, reply[1], reply[2], state)
+        return await self._begins.ask((delivery, nonce or new_nonce()))
+
+    async def _begin_all(
+        self, wanted: Sequence[tuple[Delivery, str]]
+    ) -> list[Begun | Refused | Exception]:
+        keys, arguments = self._name(wanted[0][0]).context(self._settings)
+        keys += [self._scope.subscribers, self._keys.state]
+        arguments += [self.consumer, milliseconds(self._settings.lease)]
+        for delivery, nonce in wanted:
+            keys += self._keys_of(delivery)
+            message = delivery.message
+            arguments += [message.event, delivery.member, nonce]
+            arguments.append(message.registration.version)
+        answers = await self._connection.run("begin", keys, arguments)
+        return [
+            _begun(delivery, nonce, answer)
+            for (delivery, nonce), answer in zip(wanted, answers, strict=True)
+        ]
 
     def steps(self, begun: Begun) -> Steps:
         """What the handler of a delivery has done, in all attempts."""
@@ -110,8 +146,16 @@ class Subscription(Inbox):
 
     async def ack(self, begun: Begun) -> bool:
         """Acknowledge: all promises have settled. False if not held here any more."""
-        keys, arguments = self._name(begun.delivery).context(self._settings)
-        return bool(await self._connection.run("ack", keys, [*arguments, begun.nonce]))
+        return await self._acks.ask(begun)
+
+    async def _ack_all(self, settled: Sequence[Begun]) -> list[bool]:
+        keys, arguments = self._name(settled[0].delivery).context(self._settings)
+        for begun in settled:
+            delivery = begun.delivery
+            keys += self._keys_of(delivery)
+            arguments += [delivery.message.event, delivery.member, begun.nonce]
+        answers = await self._connection.run("ack", keys, arguments)
+        return [answer == 1 for answer in answers]
 
     async def nack(
         self, begun: Begun, *, failed: bool, delay: timedelta, reason: str
@@ -164,6 +208,10 @@ class Subscription(Inbox):
             *(value for three in values for value in three),
         ]
 
+    def _keys_of(self, delivery: Delivery) -> tuple[str, str]:
+        keys = FetchKeys(self.scope, delivery.uid)
+        return keys.fetch, keys.events
+
     def _name(self, delivery: Delivery) -> DeliveryName:
         return DeliveryName(
             self.scope,
@@ -172,6 +220,36 @@ class Subscription(Inbox):
             delivery.uid,
             delivery.message.event,
         )
+
+
+def _begun(
+    delivery: Delivery, nonce: str, answer: list[Any]
+) -> Begun | Refused | InvalidMessage:
+    if answer[0] != b"ok":
+        return Refused(answer[0].decode())
+    _, attempt, failures, fields = answer
+    state = delivery.message.registration
+    if fields:
+        named = dict(zip(fields[::2], fields[1::2], strict=True))
+        try:
+            state = FetchState.from_hash(named)
+        except InvalidMessage as error:  # it concerns this one alone
+            return error
+    return Begun(delivery, nonce, attempt, failures, state)
+
+
+def _or_one_by_one(send: Send[Item, Answer]) -> Send[Item, Answer]:
+    """What Redis refuses of many is sent one by one: the others are not to suffer."""
+
+    async def sent(items: Sequence[Item]) -> Sequence[Answer | Exception]:
+        try:
+            return await send(items)
+        except ResponseError as error:
+            if len(items) == 1:
+                return [error]
+        return [answer for item in items for answer in await sent([item])]
+
+    return sent
 
 
 def new_nonce() -> str:

@@ -6,12 +6,15 @@ are refused, and whatever is wrong raises one error type.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgpack
 
 from schemas.errors import InvalidMessage
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 16
+_LEAVES = frozenset({str, int, bool, float, bytes, type(None)})
 
 
 def encode(value: object) -> bytes:
@@ -61,18 +64,17 @@ def _refuse_extension(code: int, data: bytes) -> object:
     raise ValueError(f"extension type {code} is not used here")
 
 
-def _check_depth(value: object) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        level = [child for item in level for child in _children(item)]
+def _check_depth(value: dict[str, object]) -> None:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH - 1):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) not in _LEAVES
+        ]
         if not level:
             return
+        if any(type(child) not in (dict, list) for child in level):
+            raise InvalidMessage("timestamps are not used here")
     raise InvalidMessage(f"a message is at most {MAX_DEPTH} levels deep")
-
-
-def _children(value: object) -> list[object]:
-    if isinstance(value, msgpack.Timestamp):
-        raise InvalidMessage("timestamps are not used here")
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []

@@ -66,6 +66,7 @@ class Runtime:
         self._stopping = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._entries: set[str] = set()
+        self._freed = asyncio.Event()
 
     def stop(self) -> None:
         """Take no more events; running listeners have the grace to end."""
@@ -178,7 +179,8 @@ class Runtime:
         What cannot be handled here is left for other processes to read.
         """
         while (room := self._room()) < 1:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._freed.clear()
+            await self._freed.wait()
         return room
 
     def _room(self) -> int:
@@ -198,6 +200,7 @@ class Runtime:
     def _ended(self, entry: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._entries.discard(entry)
+        self._freed.set()
 
     async def _drain(self) -> None:
         """Give running listeners the grace, then hand their deliveries back (R20)."""

@@ -13,8 +13,8 @@ local standing = ''
 
 -- status: held, waiting or dead; once settled acked, purged, expired or removed; nil
 -- when it never began.
-local function read_delivery()
-  local value = redis.call('HGET', events, field)
+local function parse_delivery(value)
+  standing = ''
   if not value then
     return nil, 0, 0, '', ''
   end
@@ -24,10 +24,18 @@ local function read_delivery()
   return status, tonumber(failures), tonumber(attempt), nonce, consumer
 end
 
-local function write_delivery(status, failures, attempt, nonce, consumer)
+local function read_delivery()
+  return parse_delivery(redis.call('HGET', events, field))
+end
+
+local function delivery_line(status, failures, attempt, nonce, consumer)
   local values = {status, failures, attempt, nonce, consumer}
   values[6] = standing ~= '' and standing or nil
-  redis.call('HSET', events, field, table.concat(values, ' '))
+  return table.concat(values, ' ')
+end
+
+local function write_delivery(...)
+  redis.call('HSET', events, field, delivery_line(...))
 end
 
 local function read_event(name)
@@ -35,27 +43,34 @@ local function read_event(name)
   return value and parse_event(value) or nil
 end
 
--- The delivery has its outcome, for ever: the caller has checked that it had none. The
--- last one owed is told to who waits for it; that of the completion event lets the
--- records go (guarantee 6).
-local function settle_delivery(outcome, failures, attempt, nonce, consumer)
-  local record = read_event(event)
-  write_delivery(outcome, failures, attempt, nonce, consumer)
-  redis.call('HDEL', events, field .. '|history')
-  redis.call('ZREM', leases, delivery)
-  redis.call('ZREM', due, delivery)
-  redis.call('XACK', stream, subscriber, entry)
-  if standing ~= '' then
-    return
+-- The event, or nil, and what read_delivery returns.
+local function read_both()
+  local found = redis.call('HMGET', events, event, field)
+  return found[1] and parse_event(found[1]) or nil, parse_delivery(found[2])
+end
+
+-- Scripts about many deliveries do what concerns the subscriber's sets once for all.
+local done_with, not_due, not_leased = {}, {}, {}
+local function leave_sets()
+  if #not_leased > 0 then
+    redis.call('ZREM', leases, unpack(not_leased))
   end
-  record.settled = record.settled + 1
-  write_event(event, record)
-  if record.settled < record.owed then
-    return
+  if #not_due > 0 then
+    redis.call('ZREM', due, unpack(not_due))
   end
-  local ending = redis.call('HMGET', fetch, 'completion', 'holdUntil', 'recordsAvailable', 'settledAt')
+  if #done_with > 0 then
+    redis.call('XACK', stream, subscriber, unpack(done_with))
+  end
+end
+
+-- The completion event's last outcome lets the records go (guarantee 6). Of another
+-- event, it is told where somebody waits for it.
+local function close_event()
+  local ending = redis.call('HMGET', fetch, 'completion', 'holdUntil', 'recordsAvailable', 'settledAt', 'awaited')
   if event ~= ending[1] then
-    announce()
+    if ending[5] then
+      announce()
+    end
     return
   end
   if ending[3] == '1' and tonumber(ending[2]) <= now then
@@ -66,4 +81,25 @@ local function settle_delivery(outcome, failures, attempt, nonce, consumer)
     redis.call('ZADD', agenda, math.min(tonumber(ending[2]), ending[4] + retention), member)
   end
   announce()
+end
+
+-- The delivery has its outcome, for ever: the caller has checked that it had none, and
+-- calls leave_sets() in the end.
+local function settle_delivery(record, outcome, failures, attempt, nonce, consumer)
+  local mine = delivery_line(outcome, failures, attempt, nonce, consumer)
+  done_with[#done_with + 1] = entry
+  not_due[#not_due + 1] = delivery
+  not_leased[#not_leased + 1] = delivery
+  if outcome ~= 'acked' or attempt > 1 then
+    redis.call('HDEL', events, field .. '|history')
+  end
+  if standing ~= '' then
+    redis.call('HSET', events, field, mine)
+    return
+  end
+  record.settled = record.settled + 1
+  redis.call('HSET', events, field, mine, event, event_line(record))
+  if record.settled >= record.owed then
+    close_event()
+  end
 end

@@ -19,10 +19,10 @@ local PUBLIC = {
   recordsAvailable = 'flag',
 }
 
--- The registration as a message. Lua's numbers are exact up to 2^53; what is longer
--- stays decimal text.
+-- The registration as a message, and the name of its last event. Lua's numbers are exact
+-- up to 2^53; what is longer stays decimal text.
 local function snapshot()
-  local flat, state = redis.call('HGETALL', fetch), {}
+  local flat, state, last = redis.call('HGETALL', fetch), {}, ''
   for i = 1, #flat, 2 do
     local kind, value = PUBLIC[flat[i]], flat[i + 1]
     if kind == 'number' and #value < 16 then
@@ -31,16 +31,21 @@ local function snapshot()
       state[flat[i]] = value == '1'
     elseif kind then
       state[flat[i]] = value
+    elseif flat[i] == 'lastEvent' then
+      last = value
     end
   end
-  return state
+  return state, last
 end
 
--- Tell whoever listens what the registration looks like now (BF-PROG-01).
+-- Tell whoever listens what the registration looks like now (BF-PROG-01): as snapshot
+-- returns it.
 local function announce()
   redis.call('HINCRBY', fetch, 'version', 1)
   redis.call('HSET', fetch, 'announcedAt', now, 'dirty', 0)
-  redis.call('PUBLISH', progress, cmsgpack.pack(snapshot()))
+  local state, last = snapshot()
+  redis.call('PUBLISH', progress, cmsgpack.pack(state))
+  return state, last
 end
 
 -- What is written of an event. One that was published to an empty set is open: owed to
@@ -54,11 +59,11 @@ local function parse_event(value)
   }
 end
 
-local function write_event(event, record)
-  redis.call('HSET', events, event, table.concat({
+local function event_line(record)
+  return table.concat({
     record.entry, record.version, record.open and '-' or record.owed, record.settled,
     record.predecessor,
-  }, ' '))
+  }, ' ')
 end
 
 -- How many of the set take this event: those without a filter are counted, not visited.
@@ -73,25 +78,24 @@ end
 
 -- Append an event to the scope's stream. It is owed to those in the subscriber set of
 -- this moment, named by its version, whose filter it matches (R11, R21); it follows the
--- fetch's last event (R19). Returns what is written of it.
-local function publish(type, event)
+-- fetch's last event (R19). `state` and `last` are the fetch's, as snapshot returns them.
+-- Returns what is written of it.
+local function publish(type, event, state, last)
   local set = redis.call('HMGET', scope, 'version', 'subscribers', 'filters')
   local size, version = tonumber(set[2] or 0), set[1] or 0
-  local predecessor = redis.call('HGET', fetch, 'lastEvent') or ''
   local message = cmsgpack.pack({
-    v = 1, type = type, event = event, timeStamp = now,
-    predecessor = predecessor, registration = snapshot(),
+    v = 1, type = type, event = event, timeStamp = now, predecessor = last,
+    registration = state,
   })
-  local name = redis.call('HMGET', fetch, 'uid', 'id')
-  local entry = redis.call('XADD', stream, '*', 'delivery', name[1] .. '/' .. event,
-    'message', message, 'id', name[2], 'version', version)
+  local entry = redis.call('XADD', stream, '*', 'delivery', state.uid .. '/' .. event,
+    'message', message, 'id', state.id, 'version', version)
   local record = {
     entry = entry, version = version, open = size == 0,
-    owed = number_owed(size, set[3], event, name[2]), settled = 0,
-    predecessor = predecessor == '' and '-' or predecessor,
+    owed = number_owed(size, set[3], event, state.id), settled = 0,
+    predecessor = last == '' and '-' or last,
   }
   redis.call('HSET', fetch, 'lastEvent', event)
-  write_event(event, record)
+  redis.call('HSET', events, event, event_line(record))
   redis.call('PUBLISH', stream, message)
   return record
 end
@@ -118,8 +122,7 @@ local function settle(result, reason)
   end
   redis.call('HSET', fetch, 'result', result, 'failureReason', reason, 'settledAt', now,
     'completion', type, 'holdUntil', now + tonumber(names[4]))
-  announce()
-  local record, hold = publish(type, type), tonumber(names[4])
+  local record, hold = publish(type, type, announce()), tonumber(names[4])
   if hold == 0 and not record.open and record.owed == 0 then
     release()
     return

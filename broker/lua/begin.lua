@@ -1,24 +1,28 @@
 #!lua flags=allow-oom
--- begin: take the right to handle one delivery (R10, R19).
+-- begin: take the right to handle some deliveries (R10, R19).
 -- KEYS[1..6] see _fetch.lua   KEYS[7..8] see _delivery.lua   KEYS[9] subscribers HASH
--- KEYS[10] subscriber's state HASH
--- ARGV[1..4] see _fetch.lua   ARGV[5..7] see _delivery.lua
--- ARGV[8] nonce   ARGV[9] consumer   ARGV[10] lease ms
--- Returns {'ok', attempt, failures, registration}; {'wait'} if the fetch's event before
--- it has not begun here, then it is due again soon; {'held'} while another holds it;
--- {'paused'} if nothing begins, then it waits for collect; {'done'} if it is settled, not
--- for this subscriber, or its fetch is gone, then it is acknowledged here.
+-- KEYS[10] subscriber's state HASH   KEYS[11..] see _each.lua
+-- ARGV[1..4] see _fetch.lua   ARGV[5..7] see _delivery.lua: the first delivery
+-- ARGV[8] consumer   ARGV[9] lease ms
+-- ARGV[10..] four values for each: event, delivery, nonce, version of the registration
+-- that is known
+-- Returns for each {'ok', attempt, failures, registration, or {} if it is the known one};
+-- {'wait'} if the fetch's event before it has not begun here, then it is due again soon;
+-- {'held'} while another holds it; {'paused'} if nothing begins, then it waits for
+-- collect; {'done'} if it is settled, not for this subscriber, or its fetch is gone, then
+-- it is acknowledged here.
 --@include _fetch
 --@include _delivery
 --@include _membership
-local nonce, consumer, lease = ARGV[8], ARGV[9], tonumber(ARGV[10])
-
+--@include _each
+local consumer, lease = ARGV[8], tonumber(ARGV[9])
 local of = memberships(redis.call('HGET', KEYS[9], subscriber))
-local id = redis.call('HGET', fetch, 'id') or ''
+local paused = redis.call('HEXISTS', KEYS[10], 'paused') == 1
+local leased = {}
 
 local function done()
-  redis.call('XACK', stream, subscriber, entry)
-  redis.call('ZREM', due, delivery)
+  done_with[#done_with + 1] = entry
+  not_due[#not_due + 1] = delivery
   return {'done'}
 end
 
@@ -29,38 +33,55 @@ local function later(verdict, at)
   return {verdict}
 end
 
-local record = read_event(event)
-local status, failures, attempt, holder = read_delivery()
--- What a removed subscriber was owed becomes 'removed' (R21).
-if not record or of.removed then
-  return done()
+-- Whether the fetch's event before it is owed here too, and has not begun.
+local function comes_later(record, id)
+  if record.predecessor == '-' then
+    return false
+  end
+  local before = redis.call('HMGET', events, record.predecessor, record.predecessor .. '|' .. subscriber)
+  return before[1] and not before[2]
+    and is_owed(of, parse_event(before[1]), record.predecessor, id)
 end
-if standing == '' and not is_owed(of, record, event, id) then
-  if not is_wanted(of, record.version, entry, event, id) then
+
+local function begin(nonce, version)
+  local record, status, failures, attempt, holder = read_both()
+  -- What a removed subscriber was owed becomes 'removed' (R21).
+  if not record or of.removed then
     return done()
   end
-  standing = 'extra'
-end
-if status and status ~= 'held' and status ~= 'waiting' then
-  return done()
-end
-if status == 'held' and holder ~= nonce then
-  return {'held'}
-end
-if status ~= 'held' and redis.call('HEXISTS', KEYS[10], 'paused') == 1 then
-  return later('paused', now)
-end
-if record.predecessor ~= '-' then
-  local before = read_event(record.predecessor)
-  local begun = redis.call('HEXISTS', events, record.predecessor .. '|' .. subscriber) == 1
-  if before and not begun and is_owed(of, before, record.predecessor, id) then
+  local known = redis.call('HMGET', fetch, 'id', 'version', 'dirty')
+  local id = known[1] or ''
+  if standing == '' and not is_owed(of, record, event, id) then
+    if not is_wanted(of, record.version, entry, event, id) then
+      return done()
+    end
+    standing = 'extra'
+  end
+  if status and status ~= 'held' and status ~= 'waiting' then
+    return done()
+  end
+  if status == 'held' and holder ~= nonce then
+    return {'held'}
+  end
+  if status ~= 'held' and paused then
+    return later('paused', now)
+  end
+  if comes_later(record, id) then
     return later('wait', now + 200)
   end
+  if status ~= 'held' then
+    attempt = attempt + 1
+  end
+  write_delivery('held', failures, attempt, nonce, consumer)
+  leased[#leased + 1] = now + lease
+  leased[#leased + 1] = delivery
+  not_due[#not_due + 1] = delivery
+  local is_known = known[2] == version and known[3] ~= '1'
+  return {'ok', attempt, failures, is_known and {} or redis.call('HGETALL', fetch)}
 end
-if status ~= 'held' then
-  attempt = attempt + 1
+
+local answers = each(11, 10, 4, begin)
+if #leased > 0 then
+  redis.call('ZADD', leases, unpack(leased))
 end
-write_delivery('held', failures, attempt, nonce, consumer)
-redis.call('ZADD', leases, now + lease, delivery)
-redis.call('ZREM', due, delivery)
-return {'ok', attempt, failures, redis.call('HGETALL', fetch)}
+return answers

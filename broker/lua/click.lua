@@ -9,10 +9,11 @@ local event = redis.call('HGET', KEYS[7], ARGV[5])
 if event then
   return event
 end
-if redis.call('EXISTS', fetch) == 0 then
+local state, last = snapshot()
+if not state.uid then
   return ''
 end
 event = 'backgroundfetchclick.' .. redis.call('HINCRBY', fetch, 'clicks', 1)
 redis.call('HSET', KEYS[7], ARGV[5], event)
-publish('backgroundfetchclick', event)
+publish('backgroundfetchclick', event, state, last)
 return event

@@ -30,8 +30,7 @@ local function may_conclude(status, record)
   return settled_at and settled_at + retention <= now
 end
 
-local record = read_event(event)
-local status, failures, attempt, nonce, consumer = read_delivery()
+local record, status, failures, attempt, nonce, consumer = read_both()
 if not record or SETTLED[status] then
   local dropped = outcome == 'purged' and drop_letter() or 0
   return status == outcome and 1 or dropped
@@ -44,5 +43,6 @@ if outcome == 'expired' then
 else
   drop_letter()
 end
-settle_delivery(outcome, failures, attempt, nonce, consumer)
+settle_delivery(record, outcome, failures, attempt, nonce, consumer)
+leave_sets()
 return 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
+from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
 from broker.agenda import Agenda
@@ -12,6 +14,9 @@ from broker.dead_letters import DeadLetters
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
+from broker.stream import Begun, Delivery, Subscription
+from schemas.errors import InvalidMessage
+from schemas.events import EventMessage
 from schemas.messages import VERSION
 from tests.integration.clock import SCOPE, Clock
 from tests.integration.outcomes import running
@@ -102,6 +107,7 @@ async def test_a_registration_of_a_later_release_waits_in_the_same_way(
     await registration.abort()
     hash_, ask = FetchKeys(SCOPE, registration.uid).fetch, manager.connection.ask
     await ask("HSET", hash_, "failureReason", "from-the-future")
+    await ask("HINCRBY", hash_, "version", 1)
     async with running(sw, settings) as outcomes:
         await handed_back(manager)
         await ask("HSET", hash_, "failureReason", "aborted")
@@ -115,3 +121,35 @@ async def test_a_registration_of_a_later_release_waits_in_the_same_way(
         "backgroundfetchabort|default",
     )
     assert outcome.startswith(b"acked 0 2")
+
+
+async def test_what_cannot_be_read_holds_up_nobody_who_begins_with_it(
+    manager: BackgroundFetchManager, settings: Settings
+) -> None:
+    """R20: many begin in one call, and each has its own answer."""
+    inbox = Subscription(manager.connection, settings, SCOPE, "default")
+    await inbox.join()
+    keys = []
+    for name in ("a", "b", "c"):
+        registration = await manager.fetch(name, URL)
+        await registration.abort()
+        keys.append(FetchKeys(SCOPE, registration.uid))
+    ask = manager.connection.ask
+    await ask("HSET", keys[0].fetch, "failureReason", "from-the-future", "version", 99)
+    await ask("HSET", keys[1].events, "backgroundfetchabort", "broken")
+    rows = await inbox.read(10, timedelta(seconds=1))
+    deliveries = [
+        Delivery(entry, EventMessage.decode(message), "default")
+        for entry, message in rows
+    ]
+
+    answers = await asyncio.gather(
+        *(inbox.begin(delivery) for delivery in deliveries), return_exceptions=True
+    )
+    await inbox.aclose()
+
+    assert [type(answer) for answer in answers] == [
+        InvalidMessage,
+        ResponseError,
+        Begun,
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from workers.cli.worker import run_children
 if TYPE_CHECKING:
     from broker.settings import Settings
     from broker.stream import Begun
+    from workers.dispatch import Observer
 
 
 def subscribe(
@@ -106,24 +108,31 @@ def _subscribe(
             service_worker,
             settings,
             redis_url=settings.found_redis(),
-            observer=log_outcome,
+            observer=outcome_log(),
         )
     )
     return ExitCode.OK
 
 
-def log_outcome(outcome: str, begun: Begun) -> None:
-    """Log what became of a delivery."""
+def outcome_log() -> Observer:
+    """Return who logs what became of each delivery, once the log is configured."""
     import structlog
 
-    if outcome == "began":
-        return
-    message = begun.delivery.message
-    structlog.get_logger().info(
-        "event_" + outcome.replace(" ", "_"),
-        type=str(message.type),
-        scope=message.registration.scope,
-        id=message.registration.id,
-        attempt=begun.attempt,
-        delivery=begun.delivery.delivery_id,
-    )
+    log = structlog.get_logger()
+    level = logging.getLogger()
+
+    def observe(outcome: str, begun: Begun) -> None:
+        if outcome == "began" or not level.isEnabledFor(logging.INFO):
+            return
+        message = begun.delivery.message
+        event = "event_" + outcome.replace(" ", "_")
+        log.info(
+            event,
+            type=str(message.type),
+            scope=message.registration.scope,
+            id=message.registration.id,
+            attempt=begun.attempt,
+            delivery=begun.delivery.delivery_id,
+        )
+
+    return observe

@@ -60,7 +60,7 @@ def webhook(
     these processes with one name share the work. TERM or Ctrl-C ends it in order.
     """
     from broker.cli.logs import configure
-    from workers.cli.subscribe import log_outcome
+    from workers.cli.subscribe import outcome_log
     from workers.runtime import Runtime
     from workers.webhooks import TIMEOUT, Webhook
 
@@ -84,7 +84,7 @@ def webhook(
         hook.service_worker,
         settings,
         redis_url=settings.found_redis(),
-        observer=log_outcome,
+        observer=outcome_log(),
     )
     asyncio.run(_run(hook, runtime))
     return ExitCode.OK

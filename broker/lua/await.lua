@@ -1,0 +1,10 @@
+#!lua
+-- await: somebody is about to wait until an event of this fetch is settled: from now on
+-- that is announced.
+-- KEYS[1] fetch HASH
+-- Returns 1, or 0 if there is no such fetch.
+if redis.call('EXISTS', KEYS[1]) == 0 then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'awaited', 1)
+return 1
