@@ -219,7 +219,7 @@ class FetchKeys:
     def naming(cls) -> tuple[str, tuple[str, ...]]:
         """A pattern, and ends that tell which of its keys can name a blob (R16)."""
         each = cls("*", "*")
-        naming = (each.staged, each.requests, each.records)
+        naming = (each.staged, each.requests, each.bodies, each.records)
         return f"{each.fetch}:*", tuple(key.removeprefix(each.fetch) for key in naming)
 
     def all(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from broker.stores import introduce
 from broker.sweep import Sweep
 from schemas.errors import StorageError, Unreachable
 from schemas.records import Checkpoint, RecordState
+from schemas.requests import Request
 from tests.integration.clock import SCOPE
 from workers.engine import Engine
 
@@ -124,6 +125,22 @@ async def test_what_records_name_stays_however_old_it_is(
 
     assert first == second == sweep.Swept((), ())
     assert names_in(store) == {active, body, staged}
+
+
+async def test_the_stored_body_of_a_request_lives_as_long_as_its_fetch(
+    manager: BackgroundFetchManager, store: DirectoryStore, sweeper: Sweep
+) -> None:
+    """R16: it is older than its fetch, and no record names it."""
+    url = "https://cdn.example/x"
+    await manager.fetch("x", Request(url, method="POST", body=bytes(1_000_000)))
+    [body] = (store.directory / "blobs").iterdir()
+    os.utime(body, (0, 0))
+
+    await sweeper.run()
+    await pass_an_hour(manager.connection, store)
+
+    assert await sweeper.run() == sweep.Swept((), ())
+    assert body.exists()
 
 
 async def test_an_orphan_that_is_named_again_counts_from_the_start(
