@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from broker.blobs import Durability
+from broker.cli.app import command_line, run
 from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
+from broker.stream import Subscription
+from broker.subscribers import Subscribers
 from schemas.addresses import AddressPolicy
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.commands import Bgfetch
+from tests.integration.delivering import Process
 from tests.integration.s3 import make_bucket, s3_server
 from tests.integration.trial import Trials, trials
+from workers.demo.origin import Origin
+from workers.engine import Engine
 
 
 @pytest.fixture
@@ -44,6 +54,67 @@ async def manager(settings: Settings) -> AsyncIterator[BackgroundFetchManager]:
 def clock(manager: BackgroundFetchManager) -> Clock:
     """Time, as tests move it."""
     return Clock(manager)
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    """A small real origin."""
+    async with Origin() as running:
+        yield running
+
+
+@pytest.fixture
+async def engine(settings: Settings) -> AsyncIterator[Engine]:
+    """What carries lanes in a worker process; nobody else looks at the agenda."""
+    engine = Engine(settings, reclaiming=False)
+    await engine.start()
+    yield engine
+    await engine.aclose()
+
+
+@pytest.fixture
+async def process(
+    manager: BackgroundFetchManager, settings: Settings
+) -> AsyncIterator[Process]:
+    """Return a function that starts one more process of a subscriber."""
+    async with AsyncExitStack() as stack:
+
+        async def start(name: str = "a", **options: Any) -> Subscription:
+            subscription = Subscription(
+                manager.connection, settings, SCOPE, name, **options
+            )
+            await subscription.join()
+            stack.push_async_callback(subscription.aclose)
+            return subscription
+
+        yield start
+
+
+@pytest.fixture
+def subscribers(manager: BackgroundFetchManager) -> Subscribers:
+    """The subscribers of the scope."""
+    return Subscribers(manager.connection, manager.settings, SCOPE)
+
+
+@pytest.fixture
+def bgfetch(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Bgfetch:
+    """Return a function that runs one command in this process."""
+    monkeypatch.setenv("BGFETCH_REDIS_URL", settings.redis_url or "")
+    monkeypatch.setenv("BGFETCH_SCOPE", SCOPE)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    for name in ("FORCE_COLOR", "NO_COLOR", "REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = run(command_line(), ["never", "started"], arguments)
+        return (code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture

@@ -5,41 +5,18 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
-from broker.cli.app import command_line, run
 from broker.manager import connect
 from broker.settings import Settings
 from broker.stream import Begun, Delivery, Subscription
 from schemas.events import EventMessage
+from tests.integration.commands import Bgfetch
 
 URL = "https://cdn.example/1"
 SCOPE = "podcasts"
-Bgfetch = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def bgfetch(
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Bgfetch:
-    """Return a function that runs one command in this process."""
-    monkeypatch.setenv("BGFETCH_REDIS_URL", settings.redis_url or "")
-    monkeypatch.setenv("BGFETCH_SCOPE", SCOPE)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    for name in ("FORCE_COLOR", "NO_COLOR", "REDIS_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run(command_line(), ["never", "started"], arguments)
-        return (code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
-from broker.cli.app import command_line, run
 from broker.manager import connect
 from broker.origins import OriginReport, Origins
 from broker.settings import Settings
 from tests.integration.clock import SCOPE
+from tests.integration.commands import Bgfetch
 
-Bgfetch = Callable[..., tuple[int, str, str]]
 URL = "https://cdn.example"
-
-
-@pytest.fixture
-def bgfetch(
-    settings: Settings,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Bgfetch:
-    """Return a function that runs one command in this process."""
-    monkeypatch.setenv("BGFETCH_REDIS_URL", settings.redis_url or "")
-    monkeypatch.setenv("BGFETCH_SCOPE", SCOPE)
-    for name in ("FORCE_COLOR", "NO_COLOR", "REDIS_URL"):
-        monkeypatch.delenv(name, raising=False)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run(command_line(), ["never", "started"], arguments)
-        return (code, *capsys.readouterr())
-
-    return call
 
 
 async def ask(settings: Settings, complaint: str = "", pause: int = 0) -> None:

@@ -29,12 +29,6 @@ GZIP = {"Content-Encoding": "gzip"}
 
 
 @pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
-
-
-@pytest.fixture
 async def engine(manager: BackgroundFetchManager) -> AsyncIterator[Engine]:
     engine = Engine(manager.settings, reclaiming=False)
     await engine.start()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
@@ -16,31 +14,14 @@ from broker.manager import BackgroundFetchManager
 from broker.quarantine import Quarantine
 from broker.queue import JobQueue
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Nack, Refused, Subscription
-from schemas.events import DeadLetter, EventMessage
+from broker.stream import Delivery, Nack, Refused, Subscription
+from schemas.events import DeadLetter
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import NOW, Process, begin, deliveries
 from workers.reclaim import Reclaimer
 
-NOW = timedelta(milliseconds=1)
 HOUR = timedelta(hours=1)
 URL = "https://cdn.example/1"
-Process = Callable[..., Awaitable[Subscription]]
-
-
-@pytest.fixture
-async def process(
-    manager: BackgroundFetchManager, settings: Settings
-) -> AsyncIterator[Process]:
-    """Start one more process of a subscriber."""
-    async with AsyncExitStack() as stack:
-
-        async def start(name: str = "a") -> Subscription:
-            subscription = Subscription(manager.connection, settings, SCOPE, name)
-            await subscription.join()
-            stack.push_async_callback(subscription.aclose)
-            return subscription
-
-        yield start
 
 
 @pytest.fixture
@@ -53,19 +34,6 @@ def quarantine(manager: BackgroundFetchManager) -> Quarantine:
 def letters(manager: BackgroundFetchManager) -> DeadLetters:
     """The dead letters of the scope."""
     return DeadLetters(manager.connection, manager.settings, SCOPE)
-
-
-def deliveries(process: Subscription, rows: list[tuple[str, bytes]]) -> list[Delivery]:
-    return [
-        Delivery(entry, EventMessage.decode(message), process.subscriber)
-        for entry, message in rows
-    ]
-
-
-async def begin(process: Subscription, delivery: Delivery) -> Begun:
-    begun = await process.begin(delivery)
-    assert isinstance(begun, Begun)
-    return begun
 
 
 async def die(process: Subscription, clock: Clock, delivery: Delivery) -> Delivery:

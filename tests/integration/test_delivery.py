@@ -12,12 +12,12 @@ from broker.agenda import Agenda, Verdict
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Nack, Refused, Subscription
+from broker.stream import Begun, Nack, Refused, Subscription
 from schemas.errors import InvalidState
-from schemas.events import EventMessage, EventType
+from schemas.events import EventType
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import begin, collect, read
 
-NOW = timedelta(milliseconds=1)
 URL = "https://cdn.example/1"
 Join = Callable[[str], "AsyncIterator[Subscription]"]
 
@@ -36,26 +36,6 @@ async def process(
             return subscription
 
         yield start
-
-
-async def read(process: Subscription) -> list[Delivery]:
-    return [
-        Delivery(entry, EventMessage.decode(message), process.subscriber)
-        for entry, message in await process.read(10, NOW)
-    ]
-
-
-async def collect(process: Subscription) -> list[Delivery]:
-    return [
-        Delivery(entry, EventMessage.decode(message), process.subscriber)
-        for entry, message in await process.collect(10)
-    ]
-
-
-async def begin(process: Subscription, delivery: Delivery) -> Begun:
-    begun = await process.begin(delivery)
-    assert isinstance(begun, Begun)
-    return begun
 
 
 async def extend(

@@ -62,14 +62,6 @@ async def origin() -> AsyncIterator[Origin]:
         yield running
 
 
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    engine = Engine(settings, reclaiming=False)
-    await engine.start()
-    yield engine
-    await engine.aclose()
-
-
 async def fetched(
     manager: BackgroundFetchManager, engine: Engine, id: str, urls: list[str]
 ) -> tuple[str, list[str], list[bytes]]:

@@ -21,12 +21,6 @@ async def transport() -> AsyncIterator[Transport]:
         yield running
 
 
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
-
-
 async def test_a_cancelled_exchange_ends_at_once_and_harms_no_other(
     transport: Transport,
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -29,33 +28,11 @@ from schemas.fetches import FailureReason, Result
 from schemas.requests import Request
 from tests.integration.clock import SCOPE, Clock
 from tests.integration.wire import Scripted
+from tests.integration.working import perform
 from workers.demo.origin import Origin
 from workers.engine import Engine
 
 BODY = bytes(range(256)) * 1024
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    engine = Engine(settings, reclaiming=False)
-    await engine.start()
-    yield engine
-    await engine.aclose()
-
-
-async def perform(
-    engine: Engine, registration: BackgroundFetchRegistration
-) -> BackgroundFetchRegistration:
-    async with asyncio.timeout(20):
-        await engine.perform(SCOPE, registration.uid, "job")
-    await registration.refresh()
-    return registration
 
 
 async def body_of(registration: BackgroundFetchRegistration, url: str) -> bytes:

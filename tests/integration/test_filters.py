@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -26,51 +24,13 @@ from schemas.errors import InvalidState, Unreachable
 from schemas.events import EventMessage
 from schemas.filters import EventFilter
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import NOW, Process, begin, read
 
-NOW = timedelta(milliseconds=1)
 HOUR = timedelta(hours=1)
 SOON = timedelta(seconds=5)
 URL = "https://cdn.example/1"
 CLICKS = EventFilter.of(["click"])
 EPISODES = EventFilter.of(ids="ep-*")
-Process = Callable[..., Awaitable[Subscription]]
-
-
-@pytest.fixture
-async def process(
-    manager: BackgroundFetchManager, settings: Settings
-) -> AsyncIterator[Process]:
-    """Start one more process of a subscriber."""
-    async with AsyncExitStack() as stack:
-
-        async def start(name: str = "a", **options: Any) -> Subscription:
-            subscription = Subscription(
-                manager.connection, settings, SCOPE, name, **options
-            )
-            await subscription.join()
-            stack.push_async_callback(subscription.aclose)
-            return subscription
-
-        yield start
-
-
-@pytest.fixture
-def subscribers(manager: BackgroundFetchManager) -> Subscribers:
-    """The subscribers of the scope."""
-    return Subscribers(manager.connection, manager.settings, SCOPE)
-
-
-async def read(process: Subscription, count: int = 10) -> list[Delivery]:
-    return [
-        Delivery(entry, EventMessage.decode(message), process.subscriber)
-        for entry, message in await process.read(count, NOW)
-    ]
-
-
-async def begin(process: Subscription, delivery: Delivery) -> Begun:
-    begun = await process.begin(delivery)
-    assert isinstance(begun, Begun)
-    return begun
 
 
 async def aborted(

@@ -8,7 +8,6 @@ import hashlib
 import re
 import threading
 from base64 import b64encode
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -40,20 +39,6 @@ def sri(algorithm: str, body: bytes) -> str:
 def digest(name: str, body: bytes, algorithm: str = "sha256") -> dict[str, str]:
     key = algorithm.replace("sha", "sha-")
     return {name: f"{key}=:{base64(algorithm, body)}:"}
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    engine = Engine(settings, reclaiming=False)
-    await engine.start()
-    yield engine
-    await engine.aclose()
 
 
 async def fetch(

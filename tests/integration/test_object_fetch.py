@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import random
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 
@@ -26,6 +26,7 @@ from schemas.bodies import BodyStream
 from schemas.errors import StorageError
 from schemas.requests import Request
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.working import perform
 from workers.demo.origin import Origin
 from workers.engine import Engine
 
@@ -37,29 +38,6 @@ def settings(settings: Settings, s3_url: str) -> Settings:
     return settings.model_copy(
         update={"store": s3_url, "checkpoint_interval": timedelta(milliseconds=50)}
     )
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    engine = Engine(settings, reclaiming=False)
-    await engine.start()
-    yield engine
-    await engine.aclose()
-
-
-async def perform(
-    engine: Engine, registration: BackgroundFetchRegistration
-) -> BackgroundFetchRegistration:
-    async with asyncio.timeout(60):
-        await engine.perform(SCOPE, registration.uid, "job")
-    await registration.refresh()
-    return registration
 
 
 async def bodies_of(registration: BackgroundFetchRegistration) -> list[bytes]:

@@ -43,12 +43,6 @@ async def process(
         yield start
 
 
-@pytest.fixture
-def subscribers(manager: BackgroundFetchManager) -> Subscribers:
-    """The subscribers of the scope."""
-    return Subscribers(manager.connection, manager.settings, SCOPE)
-
-
 async def deliveries(
     rows: Awaitable[list[tuple[str, bytes]]],
 ) -> list[Delivery]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -36,12 +36,6 @@ LINE = ScopeKeys(SCOPE)
 def settings(settings: Settings) -> Settings:
     """Two places, so that a third fetch waits."""
     return settings.model_copy(update={"scope_lanes": 2})
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
 
 
 class _Twice(Connection):

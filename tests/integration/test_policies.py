@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,33 +11,13 @@ from broker.keys import FetchKeys
 from broker.lanes import LaneHold, Opened, Refusal
 from broker.manager import BackgroundFetchManager, connect
 from broker.policies import read_policy, write_policy
-from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
 from schemas.errors import InvalidMessage, InvalidOptions, InvalidURL
 from schemas.policies import ScopePolicy
 from tests.integration.clock import SCOPE
+from tests.integration.working import perform
 from workers.demo.origin import Origin
 from workers.engine import Engine
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    engine = Engine(settings, reclaiming=False)
-    await engine.start()
-    yield engine
-    await engine.aclose()
-
-
-async def perform(engine: Engine, registration: BackgroundFetchRegistration) -> None:
-    async with asyncio.timeout(20):
-        await engine.perform(registration.scope, registration.uid, "job")
-    await registration.refresh()
 
 
 async def put(manager: BackgroundFetchManager, policy: ScopePolicy) -> None:

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -83,12 +83,6 @@ def settings(settings: Settings) -> Settings:
             "checkpoint_interval": moment,
         }
     )
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
 
 
 async def test_redis_never_counts_on_bytes_that_a_power_cut_would_take(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,41 +12,15 @@ from broker.dead_letters import DeadLetters
 from broker.keys import PRESENCE, RECLAIM, FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Refused, Subscription
+from broker.stream import Begun, Refused, Subscription
 from broker.subscribers import Subscribers
-from schemas.events import EventMessage
 from schemas.filters import EventFilter
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import Process, read
 from workers.reclaim import Reclaimer
 
-NOW = timedelta(milliseconds=1)
 SOON = timedelta(seconds=5)
 URL = "https://cdn.example/1"
-Process = Callable[..., Awaitable[Subscription]]
-
-
-@pytest.fixture
-async def process(
-    manager: BackgroundFetchManager, settings: Settings
-) -> AsyncIterator[Process]:
-    """Start one more process of a subscriber."""
-    async with AsyncExitStack() as stack:
-
-        async def start(name: str = "a", **options: Any) -> Subscription:
-            subscription = Subscription(
-                manager.connection, settings, SCOPE, name, **options
-            )
-            await subscription.join()
-            stack.push_async_callback(subscription.aclose)
-            return subscription
-
-        yield start
-
-
-@pytest.fixture
-def subscribers(manager: BackgroundFetchManager) -> Subscribers:
-    """The subscribers of the scope."""
-    return Subscribers(manager.connection, manager.settings, SCOPE)
 
 
 @pytest.fixture
@@ -66,13 +37,6 @@ async def reclaimer(
     await agenda.grace(settings.lease)
     await manager.connection.ask("HSET", RECLAIM, "grace_until", 0)
     return Reclaimer(agenda, manager.queue, None, settings)
-
-
-async def read(process: Subscription) -> list[Delivery]:
-    return [
-        Delivery(entry, EventMessage.decode(message), process.subscriber)
-        for entry, message in await process.read(10, NOW)
-    ]
 
 
 async def ack_all(process: Subscription) -> list[str]:

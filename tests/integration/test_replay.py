@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
@@ -15,63 +12,21 @@ from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Refused, Subscription
+from broker.stream import Begun, Delivery, Refused
 from broker.subscribers import Subscribers
-from schemas.events import EventMessage
 from schemas.filters import EventFilter
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import NOW, Process, begin, collect, read
 
-NOW = timedelta(milliseconds=1)
 HOUR = timedelta(hours=1)
 SOON = timedelta(seconds=5)
 URL = "https://cdn.example/1"
-Process = Callable[..., Awaitable[Subscription]]
 
 
 @pytest.fixture
-async def process(
-    manager: BackgroundFetchManager, settings: Settings
-) -> AsyncIterator[Process]:
-    """Start one more process of a subscriber, for which two failures are enough."""
-    strict = settings.model_copy(update={"max_deliveries": 2})
-    async with AsyncExitStack() as stack:
-
-        async def start(name: str = "a", **options: Any) -> Subscription:
-            subscription = Subscription(
-                manager.connection, strict, SCOPE, name, **options
-            )
-            await subscription.join()
-            stack.push_async_callback(subscription.aclose)
-            return subscription
-
-        yield start
-
-
-@pytest.fixture
-def subscribers(manager: BackgroundFetchManager) -> Subscribers:
-    """The subscribers of the scope."""
-    return Subscribers(manager.connection, manager.settings, SCOPE)
-
-
-def deliveries(process: Subscription, rows: list[tuple[str, bytes]]) -> list[Delivery]:
-    return [
-        Delivery(entry, EventMessage.decode(message), process.subscriber)
-        for entry, message in rows
-    ]
-
-
-async def read(process: Subscription) -> list[Delivery]:
-    return deliveries(process, await process.read(10, NOW))
-
-
-async def collect(process: Subscription) -> list[Delivery]:
-    return deliveries(process, await process.collect(10))
-
-
-async def begin(process: Subscription, delivery: Delivery) -> Begun:
-    begun = await process.begin(delivery)
-    assert isinstance(begun, Begun)
-    return begun
+def settings(settings: Settings) -> Settings:
+    """Two failures are enough for a dead letter."""
+    return settings.model_copy(update={"max_deliveries": 2})
 
 
 async def aborted(

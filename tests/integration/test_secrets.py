@@ -24,12 +24,6 @@ BODY = b"x" * 1000
 
 
 @pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
-
-
-@pytest.fixture
 def directory(tmp_path: Path, origin: Origin) -> Path:
     """The secret ``github``, for the origin alone."""
     found = tmp_path / "secrets"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from schemas.records import RecordResult
 from schemas.requests import Request
 from tests.integration.clock import SCOPE, Clock
 from tests.integration.wire import Scripted, resident_bytes
+from tests.integration.working import perform
 from workers.demo.origin import Origin
 from workers.engine import Engine
 
@@ -27,29 +27,6 @@ LARGE = bytes(range(256)) * (8 * 4096)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 KEY = {"Idempotency-Key": "1"}
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    engine = Engine(settings, reclaiming=False)
-    await engine.start()
-    yield engine
-    await engine.aclose()
-
-
-async def perform(
-    engine: Engine, registration: BackgroundFetchRegistration
-) -> BackgroundFetchRegistration:
-    async with asyncio.timeout(60):
-        await engine.perform(SCOPE, registration.uid, "job")
-    await registration.refresh()
-    return registration
 
 
 async def told(registration: BackgroundFetchRegistration) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import fcntl
 import os
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
@@ -23,12 +22,6 @@ from workers.engine import Engine
 
 BODY = bytes(range(256)) * 2000
 MOMENT = timedelta(milliseconds=20)
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
 
 
 async def started(settings: Settings) -> Engine:

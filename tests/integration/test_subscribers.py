@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
 from datetime import timedelta
 
 import pytest
@@ -19,47 +17,16 @@ from broker.subscribers import Subscribers
 from schemas.errors import InvalidState
 from schemas.events import EventMessage
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import Process, begin, read
 
-NOW = timedelta(milliseconds=1)
 HOUR = timedelta(hours=1)
 URL = "https://cdn.example/1"
-Process = Callable[..., Awaitable[Subscription]]
 
 
 @pytest.fixture
-async def process(
-    manager: BackgroundFetchManager, settings: Settings
-) -> AsyncIterator[Process]:
-    """Start one more process of a subscriber, for which two failures are enough."""
-    strict = settings.model_copy(update={"max_deliveries": 2})
-    async with AsyncExitStack() as stack:
-
-        async def start(name: str = "a") -> Subscription:
-            subscription = Subscription(manager.connection, strict, SCOPE, name)
-            await subscription.join()
-            stack.push_async_callback(subscription.aclose)
-            return subscription
-
-        yield start
-
-
-@pytest.fixture
-def subscribers(manager: BackgroundFetchManager) -> Subscribers:
-    """The subscribers of the scope."""
-    return Subscribers(manager.connection, manager.settings, SCOPE)
-
-
-async def read(process: Subscription, count: int = 10) -> list[Delivery]:
-    return [
-        Delivery(entry, EventMessage.decode(message), process.subscriber)
-        for entry, message in await process.read(count, NOW)
-    ]
-
-
-async def begin(process: Subscription, delivery: Delivery) -> Begun:
-    begun = await process.begin(delivery)
-    assert isinstance(begun, Begun)
-    return begun
+def settings(settings: Settings) -> Settings:
+    """Two failures are enough for a dead letter."""
+    return settings.model_copy(update={"max_deliveries": 2})
 
 
 async def fail(process: Subscription, delivery: Delivery) -> None:

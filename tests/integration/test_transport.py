@@ -30,12 +30,6 @@ async def transport() -> AsyncIterator[Transport]:
         yield running
 
 
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as running:
-        yield running
-
-
 async def test_a_response_arrives_whole_with_its_head(
     transport: Transport, origin: Origin
 ) -> None:
