@@ -7,6 +7,7 @@ from importlib import import_module
 
 TORTURES = {
     "crash": "a worker dies at every call to Redis, disk or origin; another goes on",
+    "events": "kill, stop and part subscribers, kill Redis; judge what came of events",
     "resume": "kill workers and swap files at random moments; compare every blob",
 }
 

@@ -20,8 +20,10 @@ _LOG = "appendonlydir/appendonly.aof.1.incr.aof"
 class Database:
     """One server and its append-only file, from which each start reads."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, fsync: str = "no") -> None:
+        """``fsync``: what ``appendfsync`` says, ``no`` keeps what a crash() keeps."""
         self._directory = directory
+        self._fsync = fsync
         self._server = self._start()
         self._kept = 0
         self.whole = asyncio.Lock()
@@ -48,7 +50,7 @@ class Database:
             os.kill(self._server.pid, signal.SIGKILL)
             await anyio.to_thread.run_sync(self._server.stop)
             if lost:
-                os.truncate(self._log(), self._end_before(self._length() - lost))
+                os.truncate(self.log, self._end_before(self._length() - lost))
             self._server = await anyio.to_thread.run_sync(self._start)
             self.crashes += 1
 
@@ -62,7 +64,7 @@ class Database:
         One that was cut in two is a matter of its own: Redis 7.0 leaves its half in the
         file, and carries it out at the next start but one.
         """
-        with self._log().open("rb") as log:
+        with self.log.open("rb") as log:
             log.seek(self._kept)
             found = log.read(max(0, place - self._kept)).rfind(_EXEC)
         return self._kept if found < 0 else self._kept + found + len(_EXEC)
@@ -71,16 +73,18 @@ class Database:
         server = EmbeddedServer.start(self._directory, die_with_parent=True)
         with redis.Redis.from_url(server.url) as client:
             # Written at once, if not to the medium: what crash() keeps is kept.
-            client.config_set("appendfsync", "no")
+            client.config_set("appendfsync", self._fsync)
             # One file for good, so that a place in it stays one.
             client.config_set("auto-aof-rewrite-percentage", 0)
         return server
 
-    def _log(self) -> Path:
+    @property
+    def log(self) -> Path:
+        """Its append-only file."""
         path = self._directory / _LOG
         if not path.exists():
             raise StartError(f"no append-only file at {path}")
         return path
 
     def _length(self) -> int:
-        return self._log().stat().st_size
+        return self.log.stat().st_size

@@ -1,12 +1,13 @@
 """A process that forks workers: one that is killed is replaced within milliseconds.
 
-It has imported all that a worker needs and has no thread, so that a fork is safe. It
+It has imported all that one needs and has no thread, so that a fork is safe. It
 obeys lines on stdin: ``start {variables}`` answers with a process id, ``ended PID``
 with an exit code, or nothing while the process runs. Everybody here leaves when the
 pipe whose number is the argument closes, which happens even if its owner is killed.
 
-``POINT`` among the variables is where a worker kills itself, ``POINTS`` a file to which
-one that leaves in order writes how many points it has passed.
+``ROLE`` among the variables says what the process is, a worker of fetches by default.
+``POINT`` is where such a one kills itself, ``POINTS`` a file to which one that leaves
+in order writes how many points it has passed.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import time
 from pathlib import Path
 
 import structlog
+from structlog.dev import plain_traceback
 
 from broker.settings import Settings
 from schemas.errors import Unreachable
+from tests.torture.consumer import consume
+from tests.torture.publisher import publish
 from tests.torture.seams import Seams
 from workers.engine import Engine
 from workers.worker import run_worker
@@ -41,7 +45,7 @@ def _start(variables: dict[str, str], leash: int) -> int:
     if not process:
         code = 70
         try:
-            code = _work(variables, leash)
+            code = _become(variables, leash)
         finally:
             os._exit(code)
     return process
@@ -56,19 +60,34 @@ def _ended(process: str) -> str:
     return str(os.waitstatus_to_exitcode(status)) if found else ""
 
 
-def _work(variables: dict[str, str], leash: int) -> int:
+def _become(variables: dict[str, str], leash: int) -> int:
     def leave() -> None:
         os.read(leash, 1)
         os._exit(0)
 
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
+    # The tracebacks that it shows otherwise take the event loop's time for seconds.
+    told = structlog.dev.ConsoleRenderer(exception_formatter=plain_traceback)
+    structlog.configure(
+        processors=[*structlog.get_config()["processors"][:-1], told],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    threading.Thread(target=leave, daemon=True).start()
     seams, points = Seams(int(variables.pop("POINT", -1))), variables.pop("POINTS", "")
     if points:
         seams.install()
     os.environ.update(variables)
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    threading.Thread(target=leave, daemon=True).start()
+    match variables.get("ROLE"):
+        case "consumer":
+            return consume()
+        case "publisher":
+            return publish()
+        case _:
+            return _work(seams, points)
+
+
+def _work(seams: Seams, points: str) -> int:
     settings = Settings.load()
     while True:
         try:

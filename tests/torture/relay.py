@@ -1,4 +1,4 @@
-"""Between workers and Redis: cuts connections, and loses answers on request."""
+"""Between processes and Redis: cuts, parts, and loses answers on request."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class Relay:
         self._socket, self._server = socket, server
         self._tasks: set[asyncio.Task[None]] = set()
         self._marks: list[bytes] = []
+        self._whole = asyncio.Event()
+        self._whole.set()
         self.lost = 0
         """Answers lost so far."""
 
@@ -36,6 +38,14 @@ class Relay:
         for task in self._tasks:
             task.cancel()
 
+    def part(self) -> None:
+        """From now on nothing arrives on either side; nobody is told."""
+        self._whole.clear()
+
+    def heal(self) -> None:
+        """Let what was said meanwhile arrive, also from one that has given up."""
+        self._whole.set()
+
     def lose(self, mark: str) -> None:
         """Lose the answer to the next command that contains ``mark``."""
         self._marks.append(mark.encode())
@@ -47,6 +57,7 @@ class Relay:
         assert task is not None
         self._tasks.add(task)
         try:
+            await self._whole.wait()
             upstream = await asyncio.open_unix_connection(self._server)
             try:
                 await self._pass_on(reader, writer, *upstream)
@@ -75,11 +86,13 @@ class Relay:
                         self._marks.remove(mark)
                         muted = True
                         break
+                await self._whole.wait()
                 commands.write(data)
                 await commands.drain()
 
         async def back() -> None:
             while (data := await answers.read(_MOST)) and not muted:
+                await self._whole.wait()
                 writer.write(data)
                 await writer.drain()
             self.lost += muted

@@ -1,0 +1,57 @@
+"""What the processes of a torture write down, each into a file of its own.
+
+A line is one write, so that a process that is killed leaves whole lines. Times are
+those of the clock that all processes of this machine share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+BEAT = 0.05
+
+
+class History:
+    """The file of one process; may be written from any thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def write(self, what: str, *words: object) -> None:
+        """Append one line, which begins with its time."""
+        line = " ".join(map(str, (time.monotonic(), what, *words)))
+        os.write(self._file, f"{line}\n".encode())
+
+    async def watch(self, lease: float) -> None:
+        """Tell when the event loop got too little time to keep a lease, for ever."""
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(BEAT)
+            now = time.monotonic()
+            if now - last > lease / 4:
+                self.write("fault", "starved", os.getpid(), last, now + lease)
+            last = now
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line, and the process that wrote it."""
+
+    process: int
+    time: float
+    what: str
+    words: tuple[str, ...]
+
+
+def read(directory: Path) -> Iterator[Line]:
+    """Read all files there, each named after its process: ``<pid>.history``."""
+    for path in sorted(directory.glob("*.history")):
+        process = int(path.stem)
+        for line in path.read_text().splitlines():
+            told, what, *words = line.split(" ")
+            yield Line(process, float(told), what, tuple(words))

@@ -1,0 +1,64 @@
+"""What happens to the processes of ``torture events``: drawn from the seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What a step does."""
+
+    KILL = "kill"
+    """SIGKILL for a consumer, and a new one at once."""
+    STOP = "stop"
+    """SIGSTOP for a consumer, and SIGCONT later: a former holder that wakes."""
+    PARTITION = "partition"
+    """What a consumer and Redis say to each other arrives later, both ways."""
+    LEAVE = "leave"
+    """SIGTERM for a consumer, and a new one at once."""
+    CUT = "cut"
+    """A consumer and every publisher lose their connections."""
+    MUTE = "mute"
+    """The answer to a script is lost, though the script did its work."""
+    RESTART = "restart"
+    """SIGKILL for Redis, which starts again from its append-only file."""
+
+
+_SCRIPTS = ("begin", "ack", "nack", "collect", "extend")
+_PUBLISHING = ("click", "abort", "register")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fault, once this share of all deliveries is handled."""
+
+    share: float
+    kind: Kind
+    pick: float
+    """Which consumer, as a share of those that there are."""
+    leases: float
+    """How long, where it lasts."""
+    scripts: tuple[str, str]
+    """Whose answer is lost: of a consumer, and of a publisher."""
+
+
+def plan(seed: int, number: int, count: int) -> list[Step]:
+    """Draw so many steps for a round, of each kind as many; repeatable."""
+    choose = random.Random(f"{seed}/{number}")
+    kinds: list[Kind] = []
+    while len(kinds) < count:
+        cycle = list(Kind)
+        choose.shuffle(cycle)
+        kinds += cycle
+    return [
+        Step(
+            (index + choose.random()) / (count + 1),
+            kind,
+            choose.random(),
+            choose.choice((0.3, 1.3, 1.8, 2.5)),
+            (choose.choice(_SCRIPTS), choose.choice(_PUBLISHING)),
+        )
+        for index, kind in enumerate(kinds[:count])
+    ]

@@ -1,0 +1,91 @@
+"""Watches the Redis of ``torture events``: how far it is, and whether it is slow."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from broker.connection import Connection
+from broker.keys import FetchKeys, ScopeKeys
+from tests.torture.crew import LEASE, SUBSCRIBERS
+from tests.torture.history import History
+from tests.torture.log import Entry, Published
+from tests.torture.publisher import SCOPE
+
+_POLL = 0.04
+_PATIENCE = 120.0
+"""Seconds in which nothing moves, after which a round is stuck."""
+
+
+class Watch:
+    """Looks at the groups of the event stream again and again."""
+
+    def __init__(self, url: str, history: History) -> None:
+        self._connection = Connection(url)
+        self._history = history
+        self._keys = ScopeKeys(SCOPE)
+        self._moved = time.monotonic()
+        self.groups: list[dict[str, Any]] = []
+        """What Redis says of each subscriber."""
+
+    async def run(self) -> None:
+        """Look until cancelled; tell when all got too little time to keep a lease."""
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(_POLL)
+            with suppress(RedisError, OSError):
+                groups = await self._connection.redis.xinfo_groups(self._keys.events)
+                if groups != self.groups:
+                    self.groups, self._moved = groups, time.monotonic()
+            now = time.monotonic()
+            if now - last > LEASE / 4:
+                self._history.write("fault", "starved", 0, last, now + LEASE)
+            last = now
+
+    async def joined(self) -> None:
+        """Wait until every subscriber is owed what is published, if that ever is."""
+        while len(self.groups) < len(SUBSCRIBERS) and await self.moves():
+            pass
+
+    async def moves(self) -> bool:
+        """Wait a little; False if nothing has moved for too long."""
+        await asyncio.sleep(_POLL)
+        return time.monotonic() - self._moved < _PATIENCE
+
+    @property
+    def handled(self) -> int:
+        """Deliveries that are over, of all subscribers."""
+        return sum(
+            (group["entries-read"] or 0) - group["pending"] for group in self.groups
+        )
+
+    async def drained(self) -> bool:
+        """Whether nobody has anything left to handle now."""
+        try:
+            groups = await self._connection.redis.xinfo_groups(self._keys.events)
+        except (RedisError, OSError):
+            return False
+        return not any(group["lag"] or group["pending"] for group in groups)
+
+    async def readable(self, log: Iterable[Entry]) -> list[str]:
+        """Fetches of the log whose records can still be read.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        uids = {it.event.split("/")[0] for it in log if isinstance(it, Published)}
+        found = []
+        for uid in uids:
+            key = FetchKeys(SCOPE, uid).fetch
+            if await self._connection.ask("HGET", key, "recordsAvailable") != b"0":
+                found.append(uid)
+        return found
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._connection.aclose()
