@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Self
 
 from broker import markers
-from broker.parts import FilePart, FileReader, sync_directory
+from broker.durability import boot_id, sync_directory
+from broker.parts import FilePart, FileReader
 from broker.store import BlobReader, Durability, Part, read_blocks
 from schemas.errors import StorageError
 from schemas.records import Checkpoint
@@ -60,7 +61,7 @@ class DirectoryStore:
         self._blobs = os.path.join(directory, "blobs")
         self._tenants = os.path.join(directory, "tenants")
         self._durability = durability
-        self._boot = _boot_id()
+        self._boot = boot_id()
 
     @classmethod
     def open(cls, directory: Path, durability: Durability = Durability.FULL) -> Self:
@@ -194,7 +195,7 @@ class DirectoryStore:
                 return
             horizon = time.time() - older_than.total_seconds()
             for place in (self._blobs, self._parts):
-                yield from _unchanged_since(horizon, place)
+                yield from markers.unchanged_since(horizon, place)
         except OSError as error:
             raise StorageError.from_os(error, error.filename or self._blobs) from error
 
@@ -249,24 +250,3 @@ def _failure(step: Callable[[FilePart], object], part: FilePart) -> StorageError
     except StorageError as error:
         return error
     return None
-
-
-def _boot_id() -> str:
-    """Return a word that every process gets until the host restarts, and none after.
-
-    Where the system has none, a word of this store object's own: then only it can
-    resume what was not forced to disk.
-    """
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return secrets.token_hex(16)
-
-
-def _unchanged_since(horizon: float, place: str) -> Iterator[str]:
-    with os.scandir(place) as entries:
-        for entry in entries:
-            with suppress(FileNotFoundError):  # renamed or deleted meanwhile
-                changed = entry.stat(follow_symlinks=False).st_mtime
-                if changed < horizon and _NAME.fullmatch(entry.name):
-                    yield entry.name

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from broker.parts import sync_directory
+from broker.durability import sync_directory
 from schemas.errors import StorageError
 
 _ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
@@ -66,3 +67,13 @@ def tenants(directory: Path) -> frozenset[str]:
     with suppress(FileNotFoundError):
         return frozenset(os.listdir(directory / "tenants"))
     return frozenset()
+
+
+def unchanged_since(horizon: float, place: str) -> Iterator[str]:
+    """Yield the names of files not written to since then, by this host's clock."""
+    with os.scandir(place) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # renamed or deleted meanwhile
+                changed = entry.stat(follow_symlinks=False).st_mtime
+                if changed < horizon and _ID.fullmatch(entry.name):
+                    yield entry.name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import sys
@@ -14,6 +13,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from broker.durability import sync_file
 from broker.store import Decode
 from schemas.errors import StorageError
 from schemas.records import Checkpoint
@@ -245,20 +245,3 @@ class FileReader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def sync_file(fd: int) -> None:
-    """Return when the bytes of a file are on the medium, not only on their way."""
-    if sys.platform == "darwin":
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)  # fsync stops at the drive's own cache
-    else:
-        os.fdatasync(fd)
-
-
-def sync_directory(path: str) -> None:
-    """Return when the names in a directory are on the medium."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
