@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Self
@@ -25,7 +26,11 @@ class Scripted:
     """
 
     def __init__(
-        self, *scripts: bytes | Play, keep: bool = False, host: str = "127.0.0.1"
+        self,
+        *scripts: bytes | Play,
+        keep: bool = False,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.heads: list[bytes] = []
         """The request heads that scripts of bytes have read."""
@@ -34,12 +39,14 @@ class Scripted:
         """Set when a client has closed its connection."""
         self._scripts = scripts
         self._host = host
+        self._tls = tls
         self._keep = keep
         self._listener = Listener(self._serve)
 
     async def __aenter__(self) -> Self:
-        self.port = await self._listener.start(host=self._host)
-        self.url = f"http://{self._host}:{self.port}/"
+        self.port = await self._listener.start(host=self._host, tls=self._tls)
+        scheme = "https" if self._tls else "http"
+        self.url = f"{scheme}://{self._host}:{self.port}/"
         return self
 
     async def __aexit__(self, *_: object) -> None:
