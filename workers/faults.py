@@ -35,6 +35,11 @@ _FAULTS = {
 _PROXY = 97
 _NOT_ALLOWED = 23
 """CURLPX_REPLY_NOT_ALLOWED: a SOCKS proxy's own rules forbid the target."""
+_UNSAID = {
+    18: "the body ended early",  # PARTIAL_FILE
+    92: "the origin broke off, or broke HTTP/2",  # HTTP2_STREAM
+}
+"""What libcurl leaves without a message of its own."""
 _LOST = ("reset by peer", "syscall", "unexpected eof", "broken pipe")
 
 
@@ -43,7 +48,8 @@ def fault_of(code: int, message: str, *, connected: bool, errno: int) -> Transfe
 
     ``connected``: the connection was ready for the request. ``errno`` is the system's.
     """
-    return TransferError(_fault(code, message.lower(), connected, errno), message)
+    detail = message or _UNSAID.get(code) or f"libcurl's error {code}"
+    return TransferError(_fault(code, message.lower(), connected, errno), detail)
 
 
 def proxy_fault(code: int, *, status: int, reply: int, socks: bool) -> Fault | None:
