@@ -17,8 +17,10 @@ TOOLS = {
     "aria2c": (("aria2c",), "aria2"),
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "chromium"),
     "curl": (("curl",), "curl"),
+    "ip": (("ip",), "iproute2"),
     "nginx": (("nginx",), "nginx-light"),
     "redis-server": (("redis-server",), "redis-server"),
+    "unshare": (("unshare",), "util-linux"),
 }
 NEEDS = "needs "
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from pathlib import Path
 
 import pytest
 
@@ -18,29 +17,16 @@ from schemas.errors import ForbiddenAddress, InvalidURL, RejectedFetch
 from schemas.requests import Request
 from tests.integration.clock import SCOPE
 from tests.integration.trial import Trials
+from tests.integration.vectors import hosts
 from tests.integration.wire import Play, Scripted
 from workers.demo.origin import Origin
 
-VECTORS = Path(__file__).parents[1] / "data" / "ssrf_vectors.tsv"
 APART = AddressPolicy.parse("127.77.0.1/32")
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
-def vectors(*verdicts: str) -> list[str]:
-    """The hosts of the table with one of these verdicts, as they stand in a URL."""
-    rows = [line.split("\t") for line in VECTORS.read_text("utf-8").splitlines()[1:]]
-    return [_host(host) for host, verdict, _ in rows if verdict in verdicts]
-
-
-def _host(value: str) -> str:
-    spelling = value.removeprefix("host:")
-    if spelling != value:
-        return spelling
-    return f"[{value}]" if ":" in value else value
-
-
 def test_the_table_of_addresses_is_whole() -> None:
-    assert (len(vectors("deny")), len(vectors("allow", "allow-as-v4"))) == (42, 7)
+    assert (len(hosts("deny")), len(hosts("allow", "allow-as-v4"))) == (42, 7)
 
 
 async def test_every_forbidden_literal_is_rejected_by_fetch(
@@ -50,7 +36,7 @@ async def test_every_forbidden_literal_is_rejected_by_fetch(
     strict = settings.model_copy(update={"allow_networks": AddressPolicy()})
     async with connect(scope=SCOPE, settings=strict) as manager:
         before = await manager.connection.ask("DBSIZE")
-        for host in vectors("deny"):
+        for host in hosts("deny"):
             with pytest.raises(RejectedFetch) as refused:
                 await manager.fetch("x", f"http://{host}:8080/")
             # A scope id (fe80::1%eth0) is no part of a URL.
@@ -67,7 +53,7 @@ async def test_every_public_literal_may_be_registered(
 
     Nobody works here, so that nothing is dialled.
     """
-    for host in vectors("allow", "allow-as-v4"):
+    for host in hosts("allow", "allow-as-v4"):
         await manager.fetch(host, f"http://{host}/")
 
 
@@ -77,21 +63,21 @@ async def test_no_redirect_leads_to_a_forbidden_literal(trial: Trials) -> None:
     They listen at every address of this machine, where the loopback rows lead. The
     origin alone is excepted, at an address that no row has.
     """
-    hosts = vectors("deny")
+    denied = hosts("deny")
 
     async def redirect(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         request = await reader.readuntil(b"\r\n\r\n")
         host, port = request.split(b" ")[1].decode()[1:].split("/")
-        location = f"http://{hosts[int(host)]}:{port}/"
+        location = f"http://{denied[int(host)]}:{port}/"
         # As on the wire: a header is bytes, and browsers read UTF-8.
         writer.write(b"HTTP/1.1 302 Go\r\nContent-Length: 0\r\n")
         writer.write(f"Location: {location}\r\n\r\n".encode())
 
     with _listening(socket.AF_INET) as first, _listening(socket.AF_INET6) as second:
         ports = [listener.getsockname()[1] for listener in (first, second)]
-        pairs = [f"{number}/{port}" for number in range(len(hosts)) for port in ports]
+        pairs = [f"{number}/{port}" for number in range(len(denied)) for port in ports]
         async with (
             _elsewhere(redirect) as origin,
             trial(allow_networks=APART) as worker,
