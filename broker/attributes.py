@@ -76,6 +76,11 @@ class Attributes:
         return self._state.failure_reason
 
     @property
+    def paused(self) -> bool:
+        """Whether no request is sent until ``resume()``."""
+        return self._state.paused
+
+    @property
     def records_available(self) -> bool:
         """Whether ``match`` and ``match_all`` can be used."""
         return self._state.records_available

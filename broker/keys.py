@@ -19,7 +19,7 @@ PRESENCE = PREFIX + "presence"  # ZSET <scope>/<subscriber> -> ms to look: is it
 PROCESSES = PREFIX + "processes"  # ZSET process -> ms at which it counts as dead
 STORES = PREFIX + "stores"  # HASH store id -> where it was last opened (R4)
 IDENTITY = PREFIX + "identity"  # STRING: this Redis's own random name, for stores (R16)
-ABORTS = PREFIX + "aborts"  # channel: uid of a fetch that ended under its lanes
+ABORTS = PREFIX + "aborts"  # channel: uid of a fetch that ended or was paused
 ORIGINS = PREFIX + "origins"  # ZSET origin -> ms when it is forgotten
 ORIGIN_NEWS = PREFIX + "origin-news"  # channel: ``<nonce> <origin>`` of who changed it
 

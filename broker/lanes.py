@@ -48,7 +48,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A lane that was taken: the fetch, its age by Redis's clock, the first records."""
+    """A lane that was taken: the fetch, its age by Redis's clock, the first records.
+
+    Time in which the fetch was paused is no part of its age.
+    """
 
     state: FetchState
     age: timedelta
@@ -92,6 +95,8 @@ class Answer:
     stale: frozenset[int] = frozenset()
     """Records in the report that this lane no longer holds."""
     claims: tuple[Claim, ...] = ()
+    paused: bool = False
+    """Whether the lane is to give its records back, and to leave within its lease."""
 
 
 class LaneHold:
@@ -134,7 +139,8 @@ class LaneHold:
         self._number = reply[1]
         fields = dict(zip(reply[2][::2], reply[2][1::2], strict=True))
         state = FetchState.from_hash(fields)
-        age = timedelta(milliseconds=reply[4] - state.created_at)
+        idle = int(fields.get(b"pausedFor", 0))
+        age = timedelta(milliseconds=reply[4] - state.created_at - idle)
         policy = ScopePolicy.read(fields.get(POLICY.encode()))
         return Opened(state, age, tuple(_claims(reply[3])), policy)
 
@@ -164,12 +170,14 @@ class LaneHold:
             self.admitted += reply[-1]
         if reply[0] == b"ended":
             return Answer(Refusal.ENDED, stale=_stale(reports, reply[1]))
-        if reply[0] != b"ok":
+        paused = reply[0] == b"paused"
+        if reply[0] != b"ok" and not paused:
             return Answer(Refusal(reply[0].decode()))
         _, open_records, due, verdicts, rows = reply
         stale = _stale(reports, verdicts)
         next_due = timedelta(milliseconds=due) if due >= 0 else None
-        return Answer(None, open_records, next_due, stale, tuple(_claims(rows)))
+        claims = tuple(_claims(rows))
+        return Answer(None, open_records, next_due, stale, claims, paused)
 
     async def named(self, indexes: Sequence[int]) -> frozenset[str]:
         """Return the parts that Redis names for these records.

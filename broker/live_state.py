@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
@@ -14,6 +14,7 @@ import structlog
 from broker.attributes import Attributes
 from broker.connection import Connection
 from broker.keys import FetchKeys
+from broker.queue import JobQueue
 from broker.records import RecordReader
 from broker.settings import Settings
 from schemas.errors import InvalidState, Unreachable
@@ -41,6 +42,7 @@ class Owner(Protocol):
 
     connection: Connection
     settings: Settings
+    queue: JobQueue
 
     @property
     def reader(self) -> RecordReader:
@@ -177,7 +179,9 @@ class LiveState(Attributes):
     def _take(self, state: FetchState) -> None:
         before, self._state = self._state, state
         # Ended instances hear nothing, equal values are no event (BF-PROG-05, -06).
-        if before.result is Result.ACTIVE and state.progress != before.progress:
+        # Nor is a pause: nothing of what the specification names has changed.
+        same = replace(state.progress, paused=before.paused) == before.progress
+        if before.result is Result.ACTIVE and not same:
             self._dispatch()
         self._changed.set()
         self._changed = asyncio.Event()

@@ -184,6 +184,9 @@ class Registrar:
             "baseUrl": self._base_url,
             "hold": milliseconds(options.hold),
             "priority": order.priority,
+            "pausable": int(all(each.method == "GET" for each in order.requests)),
+            "paused": 0,
+            "prompt": 0,
             POLICY: policy.text,
             "maxBytes": policy.max_bytes,
         }

@@ -12,6 +12,7 @@ from broker.context import context
 from broker.dispatch import Dispatch
 from broker.keys import ABORTS, AGENDA, ScopeKeys
 from broker.live_state import LiveState
+from broker.pausing import Pausing
 from broker.places import places
 from broker.record import BackgroundFetchRecord
 from broker.records import MatchOptions
@@ -69,9 +70,45 @@ class BackgroundFetchRegistration(LiveState):
             [*keys, self._keys.tokens, *place_keys],
             [*arguments, token, ABORTS, *place_arguments],
         )
+        await self._reread()
+        return bool(answer)
+
+    async def pause(self) -> bool:
+        """Send no request of this fetch until it is resumed; False if none is already.
+
+        Transfers end and their bytes are kept, to be gone on with; no attempt counts
+        as failed. Nothing is in flight any more within a lease (``BGFETCH_LEASE``),
+        most often within a fraction of a second. It stays paused over restarts.
+
+        Raises:
+            InvalidState: one of the requests is not a GET, or the fetch has ended.
+        """
+        changed = await self._pausing.pause(self._state)
+        await self._reread()
+        return changed
+
+    async def resume(self) -> bool:
+        """Let a paused fetch go on; False if it is not paused.
+
+        Where the permission of the scope is ``prompt``, this grants it for this fetch,
+        as ``abort()`` refuses it.
+
+        Raises:
+            InvalidState: the fetch has ended.
+        """
+        changed = await self._pausing.resume(self._state)
+        await self._reread()
+        return changed
+
+    @property
+    def _pausing(self) -> Pausing:
+        owner = self._owner
+        return Pausing(owner.connection, owner.settings, owner.queue)
+
+    async def _reread(self) -> None:
+        """Show what a call has changed, if the fetch is still retained."""
         with suppress(InvalidState):
             await self.refresh()
-        return bool(answer)
 
     async def click(self) -> Dispatch:
         """Publish ``backgroundfetchclick``, as a click on the display does.

@@ -62,6 +62,7 @@ class Progress:
     upload_total: int
     result: Result
     failure_reason: FailureReason
+    paused: bool = False
 
 
 _ICONS = TypeAdapter(tuple[ImageResource, ...])
@@ -86,6 +87,11 @@ class FetchState(Message):
     result: Result = Result.ACTIVE
     failure_reason: FailureReason = FailureReason.NONE
     records_available: bool = True
+    pausable: bool = False
+    """Whether every request is a GET: only then it can be paused (BF-DISP-08)."""
+    paused: bool = False
+    prompt: bool = False
+    """Whether it is paused until ``resume`` permits it; ``abort`` refuses it."""
     records: int = 0
     open_records: int = 0
     base_url: str = ""
@@ -117,4 +123,5 @@ class FetchState(Message):
             self.upload_total,
             self.result,
             self.failure_reason,
+            self.paused,
         )

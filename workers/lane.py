@@ -140,6 +140,8 @@ class Lane:
             answer = await self._tell()
             if answer.refusal is not None:
                 return answer.refusal
+            if answer.paused:
+                self.stop()
             if self._stopping and not (self._running or self._ended):
                 await self._hold.leave()
                 return None

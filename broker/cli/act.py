@@ -1,4 +1,4 @@
-"""``bgfetch abort`` and ``click``: what a person does to a fetch."""
+"""``bgfetch abort``, ``pause``, ``resume``, ``click``: what people do to a fetch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, FetchId, RedisURL, ScopeName, duration_option
-from broker.cli.output import put, put_json, say
+from broker.cli.output import as_json, put, put_json, say
 from broker.cli.running import in_scope
 from broker.cli.show import found
 
@@ -42,8 +42,53 @@ async def _abort(id: str, json: bool, manager: BackgroundFetchManager) -> int:
     if json:
         put_json({"id": id, "aborted": aborted})
     elif not aborted:
-        say(f"no active fetch {id!r} in scope {manager.scope!r}: see `bgfetch list`")
+        _say_none(id, manager.scope)
     return ExitCode.OK if aborted else ExitCode.NO
+
+
+def pause(
+    id: FetchId,
+    scope: ScopeName = "default",
+    redis_url: RedisURL = None,
+    json: JSON = False,
+) -> int:
+    """Pause an active fetch: what has arrived is kept, and gone on with by `resume`.
+
+    Only if all of its requests are GET. Exits 0 too if it is paused already, and 1 if
+    there is no active fetch with this id.
+    """
+    return in_scope(scope, redis_url, partial(_pause, id, True, json))
+
+
+def resume(
+    id: FetchId,
+    scope: ScopeName = "default",
+    redis_url: RedisURL = None,
+    json: JSON = False,
+) -> int:
+    """Let a paused fetch go on, or approve one that waits for permission.
+
+    `abort` refuses it. Exits 0 too if it was not paused, and 1 if there is no active
+    fetch with this id.
+    """
+    return in_scope(scope, redis_url, partial(_pause, id, False, json))
+
+
+async def _pause(
+    id: str, pausing: bool, json: bool, manager: BackgroundFetchManager
+) -> int:
+    registration = await manager.get(id)
+    if registration is None:
+        _say_none(id, manager.scope)
+        return ExitCode.NO
+    await (registration.pause() if pausing else registration.resume())
+    if json:
+        put_json(as_json(registration.state))
+    return ExitCode.OK
+
+
+def _say_none(id: str, scope: str) -> None:
+    say(f"no active fetch {id!r} in scope {scope!r}: see `bgfetch list`")
 
 
 def click(

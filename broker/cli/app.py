@@ -57,6 +57,8 @@ def command_line() -> typer.Typer:
     app.command()(show.get)
     app.command()(show.watch)
     app.command()(act.abort)
+    app.command()(act.pause)
+    app.command()(act.resume)
     app.command()(act.click)
     app.add_typer(dead.command_line(), name="dead")
     app.add_typer(subscribers.command_line(), name="subscribers")

@@ -73,7 +73,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def outcome(state: FetchState) -> str:
     """How a fetch stands, in a word of the specification: its reason if it failed."""
-    return str(state.failure_reason or state.result or "active")
+    standing = "waits for permission" if state.prompt else "paused"
+    return str(
+        state.failure_reason or state.result or (standing if state.paused else "active")
+    )
 
 
 def amount(done: int, total: int) -> str:

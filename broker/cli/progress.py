@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from broker.cli.files import safe_name
-from broker.cli.output import amount, console, printable, say
+from broker.cli.output import amount, console, outcome, printable, say
 from broker.cli.records import RecordView, look_at
 from broker.cli.running import first_of
 from broker.tasks import cancel_all
@@ -137,6 +137,7 @@ class Display:
         self._terminal = console(stderr=True)
         self._bars: Bars | None = None
         self._tasks: dict[int, TaskID] = {}
+        self._standing = "active"
         self._next_percent = 10
         self._next_line = time.monotonic() + LINE_SECONDS
 
@@ -172,6 +173,9 @@ class Display:
         if self._bars is not None:
             self._move_bars(self._bars, state, records)
         elif state.result is Result.ACTIVE:
+            if outcome(state) != self._standing:
+                self._standing = outcome(state)
+                say(f"{self._id}: {self._standing}")
             self._perhaps_a_line(state, total_of(state, records))
 
     def _move_bars(
@@ -179,7 +183,8 @@ class Display:
     ) -> None:
         done = state.result is Result.SUCCESS
         total = moved(state) if done else total_of(state, records)
-        rows = [(self._id, moved(state), total)]
+        name = f"{self._id} ({outcome(state)})" if state.paused else self._id
+        rows = [(name, moved(state), total)]
         if 1 < len(records) <= MOST_BARS:
             rows += [
                 (f"  {safe_name(each.url)[:40]}", each.look.stored, each.length)
@@ -188,7 +193,8 @@ class Display:
         for row, (name, stored, length) in enumerate(rows):
             if row not in self._tasks:
                 self._tasks[row] = bars.add_task(name, total=None)
-            bars.update(self._tasks[row], completed=stored, total=length or None)
+            task = self._tasks[row]
+            bars.update(task, description=name, completed=stored, total=length or None)
 
     def _perhaps_a_line(self, state: FetchState, total: int) -> None:
         percent = 100 * moved(state) // total if total else 0

@@ -16,7 +16,7 @@ local PUBLIC = {
   downloadTotal = 'number', downloaded = 'number', uploadTotal = 'number',
   uploaded = 'number', records = 'number', openRecords = 'number',
   createdAt = 'number', settledAt = 'number', version = 'number',
-  recordsAvailable = 'flag',
+  recordsAvailable = 'flag', pausable = 'flag', paused = 'flag', prompt = 'flag',
 }
 
 -- The registration as a message, and the name of its last event. Lua's numbers are exact
@@ -121,7 +121,7 @@ local function settle(result, reason)
     type = 'backgroundfetchfail'
   end
   redis.call('HSET', fetch, 'result', result, 'failureReason', reason, 'settledAt', now,
-    'completion', type, 'holdUntil', now + tonumber(names[4]))
+    'completion', type, 'holdUntil', now + tonumber(names[4]), 'paused', 0, 'prompt', 0)
   local record, hold = publish(type, type, announce()), tonumber(names[4])
   if hold == 0 and not record.open and record.owed == 0 then
     release()

@@ -71,7 +71,18 @@ local function pass_on(job)
   return {}
 end
 
--- The fetch has ended: no job of it waits any longer.
+-- Those of this fetch's jobs that have a place.
+local function admitted(line)
+  local mine = {}
+  for _, job in ipairs(redis.call('HVALS', jobs)) do
+    if redis.call('ZSCORE', line.places, job) then
+      mine[#mine + 1] = job
+    end
+  end
+  return mine
+end
+
+-- The fetch has ended, or is paused: no job of it waits any longer.
 local function leave_line()
   local line, all = line_of(), redis.call('HVALS', jobs)
   if #all > 0 and redis.call('ZREM', line.waiting, unpack(all)) > 0 then

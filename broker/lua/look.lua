@@ -1,11 +1,9 @@
 #!lua flags=allow-oom
 -- look: do what is due for one background fetch, and write when to look again (R25).
--- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10] RQ queue LIST
--- KEYS[11] reclaim HASH   KEYS[12] readers ZSET   KEYS[13] fetches ZSET
--- KEYS[14] latest HASH   KEYS[15] subscribers HASH   KEYS[16..] all keys of the fetch,
--- then _places.lua's
--- ARGV[1..4] see _fetch.lua   ARGV[5] lanes at most   ARGV[6] records per lane
--- then _places.lua's
+-- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10..11] see _work.lua
+-- KEYS[12] readers ZSET   KEYS[13] fetches ZSET   KEYS[14] latest HASH
+-- KEYS[15] subscribers HASH   KEYS[16..] all keys of the fetch, then _places.lua's
+-- ARGV[1..4] see _fetch.lua   ARGV[5..6] see _work.lua   then _places.lua's
 -- Returns {verdict, jobs to enqueue, dead lanes' jobs, deliveries}; verdict is 'work', 'wait',
 -- 'released', 'purge' (delete the blobs, then call purged), 'forget' (the same a day after
 -- the retention, though some store is not to be found), 'gone', or 'expire' (the
@@ -15,110 +13,19 @@
 --@include _lanes
 --@include _membership
 --@include _places
-local queue, reclaim, readers = KEYS[10], KEYS[11], KEYS[12]
-local max_lanes, lane_size = tonumber(ARGV[5]), tonumber(ARGV[6])
+--@include _work
+local readers = KEYS[12]
 
 local function again(at)
   redis.call('ZADD', agenda, at, member)
   return {'wait', {}, {}}
 end
 
--- Lanes whose lease is over lose their records, unless leases ran on while nobody
--- could renew them (R15).
-local function end_dead_lanes(line)
-  local dead = {}
-  if tonumber(redis.call('HGET', reclaim, 'grace_until') or 0) > now then
-    return dead
-  end
-  local all = redis.call('HGETALL', lanes)
-  for i = 1, #all, 2 do
-    local _, deadline, job = parse_lane(all[i + 1])
-    if deadline <= now then
-      disband(all[i])
-      redis.call('ZREM', line.places, job)
-      dead[#dead + 1] = job
-    end
-  end
-  return dead
-end
-
--- Want jobs for the lanes that are missing: neither at work, nor in the queue, nor in
--- line for it. Returns how many are wanted now.
-local function want_jobs(line)
-  local at_work, all = {}, redis.call('HVALS', lanes)
-  for _, entry in ipairs(all) do
-    local _, _, job = parse_lane(entry)
-    at_work[job] = true
-  end
-  local allowed = lanes_allowed(max_lanes, lane_size)
-  local missing, idle = allowed - #all, {}
-  for slot = 0, allowed - 1 do
-    local job = redis.call('HGET', jobs, slot) or ''
-    if redis.call('ZSCORE', line.waiting, job) then
-      missing = missing - 1
-    elseif redis.call('LPOS', queue, job) then
-      missing = missing - 1
-      redis.call('ZADD', line.places, now + QUEUED, job)
-    else
-      idle[#idle + 1] = slot
-      if not at_work[job] then
-        redis.call('ZREM', line.places, job)
-      end
-    end
-  end
-  local wanted = math.max(0, math.min(missing, #idle))
-  for i = 1, wanted do
-    wish(line, idle[i])
-  end
-  return wanted
-end
-
--- Whether no job of this fetch is in RQ, because all wait in line.
-local function waits_in_line(line)
-  for _, job in ipairs(redis.call('HVALS', jobs)) do
-    if redis.call('ZSCORE', line.places, job) then
-      return false
-    end
-  end
-  return true
-end
-
--- When to look again at a fetch on which no lane works. A queue that does not move is
--- asked less and less often.
-local function be_patient(line, wanted)
-  if waits_in_line(line) then
-    redis.call('ZADD', agenda, now + FAR, member)
-    watch(line)
-    return
-  end
-  local waited = tonumber(redis.call('HGET', fetch, 'patience') or 0)
-  local pause = wanted > 0 and patience or math.min(math.max(2 * waited, patience), 300000)
-  redis.call('HSET', fetch, 'patience', pause)
-  redis.call('ZADD', agenda, now + pause, member)
-end
-
 local function look_at_active()
   if redis.call('HGET', fetch, 'paused') == '1' then
-    redis.call('ZREM', agenda, member)
-    return {'wait', {}, {}}
+    return wind_down()
   end
-  local line = line_of()
-  local dead = end_dead_lanes(line)
-  if available() == 0 then
-    plan()
-    return {'wait', admit(line, true), dead}
-  end
-  local wanted = want_jobs(line)
-  local drawn = admit(line, true)
-  plan()
-  if redis.call('HLEN', lanes) > 0 then
-    -- Where a lease is over, grace holds it up, which must not cost patience (R15).
-    local grace = tonumber(redis.call('HGET', reclaim, 'grace_until') or 0)
-    redis.call('ZADD', agenda, 'GT', grace, member)
-  else
-    be_patient(line, wanted)
-  end
-  return {'work', drawn, dead}
+  return want_work()
 end
 
 -- A producer's hold is a member of the set: where it is the only one, the end of the

@@ -18,13 +18,7 @@ for i = 7, #ARGV - 2, 2 do
 end
 
 if redis.call('EXISTS', fetch) == 1 then
-  local mine = {}
-  for _, job in ipairs(redis.call('HVALS', jobs)) do
-    if redis.call('ZSCORE', line_of().places, job) then
-      mine[#mine + 1] = job
-    end
-  end
-  return {'ok', redis.call('HGETALL', fetch), mine}
+  return {'ok', redis.call('HGETALL', fetch), admitted(line_of())}
 end
 if redis.call('HEXISTS', active, fields.id) == 1 then
   return {'duplicate'}
@@ -47,6 +41,10 @@ redis.call('HSET', active, fields.id, seq .. ':' .. fields.uid)
 redis.call('HSET', latest, fields.id, fields.uid)
 redis.call('ZADD', fetches, seq, fields.uid)
 redis.call('SADD', scopes, fields.scope)
+if fields.paused == '1' then
+  redis.call('HSET', fetch, 'pausedAt', now)
+  return {'ok', redis.call('HGETALL', fetch), {}}
+end
 redis.call('ZADD', agenda, now + FAR, member)
 local line = line_of(fields.priority)
 local nobody_waits = redis.call('EXISTS', line.waiting) == 0

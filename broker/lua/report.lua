@@ -8,7 +8,8 @@
 -- holds after this call   ARGV[11..] two values a record: '<index> <stored bytes>
 -- <uploaded bytes> <result, - while open> <delay ms, - to keep it>', and its record
 -- state ('' unchanged); then _places.lua's
--- Returns {'ok', open records, ms until the next is due or -1, verdicts, claims};
+-- Returns {'ok', open records, ms until the next is due or -1, verdicts, claims}; the same
+-- with 'paused' when the lane is to leave before its lease ends, which stays as it is;
 -- {'ended', verdicts, jobs to enqueue} when the fetch ended; {'gone'}, {'settled', jobs
 -- to enqueue} or {'stale'} when this lane may no longer write. Counts are absolute, so a
 -- repetition changes nothing (R18).
@@ -19,7 +20,8 @@
 local lane, nonce, lease = ARGV[5], ARGV[6], tonumber(ARGV[7])
 local throttle, want, held = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 
-local state = redis.call('HMGET', fetch, 'result', 'openRecords', 'failIndex', 'failReason', 'priority')
+local state = redis.call('HMGET', fetch, 'result', 'openRecords', 'failIndex', 'failReason', 'priority',
+  'paused')
 if not state[1] then
   return {'gone'}
 end
@@ -93,9 +95,12 @@ if over or open == 0 then
   return {'ended', verdicts, pass_on(job)}
 end
 
-redis.call('HSET', lanes, lane, nonce .. ' ' .. now + lease .. ' ' .. job)
-redis.call('ZADD', line_of(state[5]).places, now + lease, job)
-local taken = claim(lane, want)
+local paused, taken = state[6] == '1', {}
+if not paused then
+  redis.call('HSET', lanes, lane, nonce .. ' ' .. now + lease .. ' ' .. job)
+  redis.call('ZADD', line_of(state[5]).places, now + lease, job)
+  taken = claim(lane, want)
+end
 if redis.call('ZCOUNT', claims, lane, lane) ~= held + #taken then
   -- An answer was lost: the lane holds records that it does not know of.
   taken = redis.call('ZRANGEBYSCORE', claims, lane, lane)
@@ -109,4 +114,4 @@ if downloaded ~= 0 or uploaded ~= 0 or seen[2] == '1' then
     redis.call('HSET', fetch, 'dirty', 1)
   end
 end
-return {'ok', open, next_due(), verdicts, describe(taken)}
+return {paused and 'paused' or 'ok', open, next_due(), verdicts, describe(taken)}
