@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -82,7 +81,7 @@ class DirectoryStore:
 
     def create(self, *, digest: bool = True) -> FilePart:
         """Begin a new part, under a name that was never used before."""
-        name = secrets.token_hex(16)
+        name = os.urandom(16).hex()
         path = f"{self._parts}/{name}"
         try:
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600)

@@ -104,7 +104,8 @@ class Request:
         if not isinstance(self.url, str):
             raise InvalidRequest(f"a URL is a string, got {self.url!r}")
         store = object.__setattr__
-        store(self, "method", _check_method(self.method))
+        if self.method != "GET":
+            store(self, "method", _check_method(self.method))
         headers = _check_headers(self.headers)
         if self.body is not None:
             body, implied = check_body(self.body, self.method)
@@ -117,7 +118,8 @@ class Request:
         for name, choices in _CHOICES:
             if getattr(self, name) not in choices:
                 raise _no_choice(name, getattr(self, name), choices)
-        store(self, "priority", Priority(self.priority))
+        if not isinstance(self.priority, Priority):
+            store(self, "priority", Priority(self.priority))
         if self.mode == "navigate":
             raise InvalidRequest("mode 'navigate' is reserved for browsers")
 

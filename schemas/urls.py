@@ -119,7 +119,10 @@ def host_of(url: str) -> str:
 
 def _parse(value: str, base: str | None) -> str:
     try:
-        return normalize_url(value) if base is None else join_url(base, value)
+        # What says all by itself is not resolved, which would parse the base anew.
+        if base is None or value.startswith(("http://", "https://")):
+            return normalize_url(value)
+        return join_url(base, value)
     except ValueError as error:
         reason = "it cannot be parsed"
         if _SURROGATE.search(value):

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from anyio import to_thread
@@ -184,8 +185,8 @@ class Lane:
         beat = self._settings.lease / 3
         await self._sleep(min(wait, beat).total_seconds())
 
-    def _admit(self, claims: Iterable[Claim]) -> None:
-        known = {work.index for work in self._working()}
+    def _admit(self, claims: Sequence[Claim]) -> None:
+        known = {work.index for work in self._working()} if claims else set()
         store, digest = self._exchanges.store, self._settings.digest
         for claim in claims:
             if claim.index not in known:
@@ -227,17 +228,16 @@ class Lane:
         )
         task = asyncio.create_task(completion.run())
         self._running[task] = work
-        # Also where the task is cancelled before it has begun.
-        task.add_done_callback(lambda _: slot.release())
-        task.add_done_callback(self._end)
+        task.add_done_callback(partial(self._end, slot))
 
     def _postpone(self, work: Work, busy: OriginBusy) -> None:
         self._exchanges.postpone(work, busy, self._elapsed)
         self._ended.append(work)
         self._wake.set()
 
-    def _end(self, task: asyncio.Task[None]) -> None:
+    def _end(self, slot: Slot, task: asyncio.Task[None]) -> None:
         work = self._running.pop(task)
+        slot.release()  # also where the task was cancelled before it had begun
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("record_raised", index=work.index, exc_info=error)
             work.fail(f"internal error: {type(error).__name__}: {error}")

@@ -38,6 +38,8 @@ class Secrets:
                 go to the request's origin for this scope; the secret itself is in
                 no message.
         """
+        if not request.headers:
+            return ()
         secret_of = partial(self._secret, origin_of(request.url), scope)
         return tuple(
             (name, filled(value, secret_of)) for name, value in request.header_list
