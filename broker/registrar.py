@@ -56,8 +56,8 @@ class Order:
 
         Raises:
             InvalidURL: an origin is refused.
-            InvalidOptions: more bytes are announced than are allowed.
-            QuotaExceeded: the bodies, as far as they are read, have more than that.
+            QuotaExceeded: more bytes are announced than are allowed, or the bodies, as
+                far as they are read, have more than that.
         """
         policy.check(self.urls, self.options.download_total)
         policy.check_upload(self.upload_total)

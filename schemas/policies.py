@@ -157,14 +157,15 @@ class ScopePolicy(Message):
 
         Raises:
             InvalidURL: one of the serialised URLs is of an origin that is refused.
-            InvalidOptions: ``download_total`` announces more bytes than are allowed.
+            QuotaExceeded: ``download_total`` announces more bytes than are allowed
+                (BF-FETCH-17).
         """
         for url in urls:
             reason = self.refusal(url)
             if reason is not None:
                 raise InvalidURL(f"{reason}; see `bgfetch scope show`")
         if self.max_bytes and download_total > self.max_bytes:
-            raise InvalidOptions(
+            raise QuotaExceeded(
                 f"download_total is {download_total}, and the policy of the scope "
                 f"allows {self.max_bytes} bytes; see `bgfetch scope show`"
             )

@@ -142,9 +142,12 @@ async def _get(id: str, json: bool, manager: BackgroundFetchManager) -> int:
 
 
 def _described(state: FetchState, waiting: str) -> list[str]:
+    from schemas.urls import origin_of
+
     told = {
         "id": state.id,
         "uid": state.uid,
+        "scope": f"{state.scope}, {origin_of(state.base_url)}",
         "title": state.title,
         "state": f"{outcome(state)}, {waiting}" if waiting else outcome(state),
         "downloaded": amount(state.downloaded, state.download_total),

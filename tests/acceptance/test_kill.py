@@ -21,7 +21,7 @@ from workers.demo.origin import Origin
 async def test_workers_killed_at_random_moments_lose_no_byte(
     manager: BackgroundFetchManager, fleet: Fleet, origin: Origin
 ) -> None:
-    """Guarantees 2, 3 and 7; R1, R2, R3, R6."""
+    """BF-LIFE-05, Guarantees 2, 3 and 7; R1, R2, R3, R6."""
     choose = random.Random(7)
     bodies = {f"/{n}": choose.randbytes(400_000 + 1000 * n) for n in range(12)}
     for path, body in bodies.items():
@@ -74,7 +74,7 @@ async def test_files_are_those_of_the_origin_after_the_kills(
 async def test_a_killed_subscribers_event_is_handled_by_another_process(
     manager: BackgroundFetchManager, fleet: Fleet
 ) -> None:
-    """Guarantees 3 and 4; R10: the one that holds it dies."""
+    """BF-WAIT-13, Guarantees 3 and 4; R10: the one that holds it dies."""
     processes = {p.pid: p for p in (fleet.subscribe(HANG="1") for _ in range(2))}
     registration = await manager.fetch("x", "https://cdn.example/1")
     await registration.abort()

@@ -33,7 +33,7 @@ def test_what_is_killed_stopped_and_swapped_leaves_whole_files_of_one_version() 
 
 
 def test_a_worker_killed_at_any_point_leaves_what_the_next_one_makes_good() -> None:
-    """Faults row 67: `torture crash` without --rounds takes every point."""
+    """BF-LIFE-08, Faults row 67: `torture crash` without --rounds takes every point."""
     ended = torture("crash", "--rounds", "18", "--json")
 
     assert ended.returncode == 0, ended.stdout + ended.stderr

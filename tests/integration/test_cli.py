@@ -378,6 +378,7 @@ def test_scopes_do_not_see_each_other(
 def test_list_has_the_active_fetches_and_with_all_the_ended_ones(
     bgfetch: Bgfetch,
 ) -> None:
+    """BF-DISP-03, BF-DISP-10."""
     for id in ("first", "second", "third"):
         bgfetch("fetch", URL, "--id", id)
     bgfetch("abort", "second")
@@ -395,6 +396,7 @@ def test_list_has_the_active_fetches_and_with_all_the_ended_ones(
 
 
 def test_a_title_cannot_break_a_line_or_command_a_terminal(bgfetch: Bgfetch) -> None:
+    """BF-DISP-04."""
     bgfetch("fetch", URL, "--id", "a\tb\n\x1b[2J", "--title", "\x1b]0;owned\x07")
 
     [line] = bgfetch("list").lines
@@ -472,7 +474,7 @@ def test_get_and_list_tell_that_a_fetch_waits_for_a_place(
 
 
 def test_abort_answers_yes_once(bgfetch: Bgfetch) -> None:
-    """BF-ABORT-04."""
+    """BF-DISP-07, BF-ABORT-04."""
     bgfetch("fetch", URL, "--id", "ep-5")
 
     first, again = bgfetch("abort", "ep-5"), bgfetch("abort", "ep-5", "--json")

@@ -70,7 +70,7 @@ async def test_the_acknowledgement_of_every_subscriber_releases_the_records(
 async def test_the_first_subscriber_adopts_the_events_that_waited_for_one(
     manager: BackgroundFetchManager, process: Callable[..., object]
 ) -> None:
-    """R12: an empty set is open, not settled."""
+    """BF-EVT-02, R12: an empty set is open, not settled."""
     registration = await manager.fetch("x", URL)
     await registration.abort()
     await registration.refresh()

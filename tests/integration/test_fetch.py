@@ -162,7 +162,7 @@ async def test_a_503_is_retried_after_the_time_that_it_asks_for(
 async def test_a_404_fails_the_fetch_but_leaves_every_body_readable(
     manager: BackgroundFetchManager, engine: Engine, origin: Origin
 ) -> None:
-    """BF-PERF-02, BF-EVT-08, BF-REC-19, BF-OBJ-10."""
+    """BF-PERF-02, BF-EVT-08, BF-REC-19, BF-OBJ-10, BF-IMPL-07."""
     origin.add("/a", BODY)
     origin.add("/missing", b"not here", status=404)
 
@@ -397,7 +397,7 @@ async def test_one_of_many_concurrent_fetches_gets_the_id(
 async def test_get_returns_the_one_object_of_an_active_fetch(
     manager: BackgroundFetchManager,
 ) -> None:
-    """BF-GET-01 to -08, BF-INST-01, BF-INST-02, BF-STATE-08, R23."""
+    """BF-GET-01, -04, -05, -07, BF-INST-01, BF-INST-02, BF-STATE-08, R23."""
     for id in ("b", "a", "c"):
         await manager.fetch(id, "https://cdn.example/")
     first = await manager.get("a")
@@ -434,7 +434,7 @@ async def test_a_hundred_thousand_requests_register_in_one_call(
 
 
 async def test_match_compares_as_a_cache_does(manager: BackgroundFetchManager) -> None:
-    """BF-MATCH-03 to -11."""
+    """BF-MATCH-03 to -07, -09."""
     put = Request("https://cdn.example/p", method="PUT", body=b"1")
     twice = "https://cdn.example/b"
     wanted: list[str | Request] = [

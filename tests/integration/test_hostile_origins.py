@@ -174,7 +174,7 @@ async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def test_a_connection_that_breaks_is_the_networks_fault(
     transport: Transport, script: bytes | Play
 ) -> None:
-    """Faults 42, 44."""
+    """BF-REC-25, Faults 42, 44."""
     assert (await fault_of(transport, script)).fault is Fault.NETWORK
 
 

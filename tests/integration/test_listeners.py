@@ -146,7 +146,7 @@ async def test_a_click_on_a_fetch_that_has_ended_is_delivered_with_how_it_ended(
 async def test_promises_can_be_added_while_one_is_pending_and_not_after(
     fetched: BackgroundFetchRegistration, settings: Settings, sw: ServiceWorker
 ) -> None:
-    """Faults 87; BF-WAIT-03: also after the listener has returned."""
+    """BF-WAIT-02, Faults 87; BF-WAIT-03: also after the listener has returned."""
     proceed, order = asyncio.Event(), list[str]()
     events: list[BackgroundFetchEvent] = []
 

@@ -12,7 +12,7 @@ from broker.lanes import LaneHold, Opened, Refusal
 from broker.manager import BackgroundFetchManager, connect
 from broker.policies import read_policy, write_policy
 from broker.settings import Settings
-from schemas.errors import InvalidMessage, InvalidOptions, InvalidURL
+from schemas.errors import InvalidMessage, InvalidURL, QuotaExceeded
 from schemas.policies import ScopePolicy
 from tests.integration.clock import SCOPE
 from tests.integration.working import perform
@@ -105,7 +105,7 @@ async def test_a_fetch_stores_no_more_than_the_policy_grants(
     for name in "ab":
         origin.add(f"/{name}", b"x" * 100)
     urls = [origin.url("/a"), origin.url("/b")]
-    with pytest.raises(InvalidOptions, match="download_total is 200"):
+    with pytest.raises(QuotaExceeded, match="download_total is 200"):
         await manager.fetch("a", urls, download_total=200)
 
     registration = await manager.fetch("a", urls)

@@ -139,6 +139,7 @@ async def test_without_any_message_the_hash_is_read_every_few_seconds(
 async def test_a_slow_reader_holds_nobody_back_and_gets_the_last_state(
     manager: BackgroundFetchManager, elsewhere: BackgroundFetchManager
 ) -> None:
+    """BF-PROG-08."""
     registration = await manager.fetch("x", URL)
     slow, fast = await begin(registration), await begin(registration)
     last = 500

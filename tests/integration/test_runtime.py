@@ -107,7 +107,7 @@ async def test_one_listener_that_raises_does_not_stop_the_next(
 async def test_the_listener_of_a_click_opens_the_window_that_the_result_asks_for(
     manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
 ) -> None:
-    """The example that this project grew from; BF-CLICK-01 to -05."""
+    """The example that this project grew from; BF-CLICK-01."""
 
     @sw.on("backgroundfetchclick")
     async def clicked(event: BackgroundFetchEvent) -> None:
@@ -176,7 +176,7 @@ async def test_a_window_opens_only_for_a_click_and_only_once(
 async def test_an_async_listener_may_extend_and_update_until_it_returns(
     manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
 ) -> None:
-    """BF-WAIT-04, BF-WAIT-11, BF-UPD-01: click and abort have no update_ui."""
+    """BF-GET-02, BF-WAIT-04, BF-WAIT-11: no longer the active one meanwhile."""
     found: dict[str, object] = {}
 
     @sw.on("backgroundfetchabort")
@@ -267,7 +267,7 @@ async def test_at_its_cap_an_event_ends_and_its_delivery_fails_once(
     sw: ServiceWorker,
     is_async: bool,
 ) -> None:
-    """R24, faults 86: inactive, cancelled, one failure, and delivered again."""
+    """BF-WAIT-08, R24, faults 86: inactive, cancelled, one failure, and again."""
     capped = settings.model_copy(update={"max_lifetime": timedelta(milliseconds=200)})
     events: list[BackgroundFetchEvent] = []
     cancelled, released = asyncio.Event(), threading.Event()
@@ -355,7 +355,7 @@ async def _serve_until(
 async def test_stopping_hands_deliveries_back_after_the_grace(
     manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
 ) -> None:
-    """R20, faults 90: what is handed back does not count as a failure."""
+    """R20, faults 90, BF-WAIT-13: what is handed back does not count as a failure."""
     hurried = settings.model_copy(update={"grace": settings.grace * 0})
     attempts: list[int] = []
     began = asyncio.Event()

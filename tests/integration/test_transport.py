@@ -58,6 +58,7 @@ async def test_an_empty_body_ends(transport: Transport, origin: Origin) -> None:
 async def test_a_request_says_who_asks_and_asks_for_plain_bytes(
     transport: Transport, origin: Origin
 ) -> None:
+    """BF-REC-04, BF-REC-05."""
     origin.add("/", b"")
 
     await get(transport, origin.url("/"), ("X-Empty", ""), ("X-Umlaut", "ü"))

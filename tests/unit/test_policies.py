@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.errors import InvalidMessage, InvalidOptions, InvalidURL
+from schemas.errors import InvalidMessage, InvalidOptions, InvalidURL, QuotaExceeded
 from schemas.policies import OriginPattern, ScopePolicy
 from schemas.urls import parse_url
 
@@ -146,7 +146,7 @@ def test_what_is_no_policy_is_not_taken_for_no_rules(text: bytes) -> None:
 def test_more_bytes_than_allowed_are_refused_where_they_are_announced() -> None:
     ScopePolicy(max_bytes=10).check([], 10)
 
-    with pytest.raises(InvalidOptions, match="download_total is 11"):
+    with pytest.raises(QuotaExceeded, match="download_total is 11"):
         ScopePolicy(max_bytes=10).check([], 11)
     with pytest.raises(InvalidOptions, match="max_bytes must be in"):
         ScopePolicy.checked(max_bytes=-1)

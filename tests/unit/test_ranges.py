@@ -310,6 +310,7 @@ def test_bf_range_20_positions_are_plain_decimals_of_any_size(
 
 
 def test_r7_bytes_from_another_origin_are_refused() -> None:
+    """BF-SEC-15."""
     mirror = rest(url="https://mirror.example/file")
 
     assert restarts_because_of("R7", after(first(), mirror))
@@ -376,7 +377,7 @@ def test_bf_rec_11_only_get_is_resumed(method: str) -> None:
 
 
 def test_bf_rec_03_the_rest_is_asked_for_with_the_proof_of_its_version() -> None:
-    """BF-REC-06."""
+    """BF-REC-06, BF-IMPL-04."""
     found = validators_of(first())
     dated = replace(found, etag='W/"v1"')
 

@@ -82,6 +82,7 @@ def test_a_url_is_parsed_as_browsers_do(value: str, url: str) -> None:
 def test_a_url_that_may_not_be_fetched_is_refused_for_its_reason(
     value: str, reason: str
 ) -> None:
+    """BF-FETCH-03, BF-SEC-06, BF-SEC-10."""
     with pytest.raises(InvalidURL, match=reason) as refused:
         parse_url(value, BASE)
 
