@@ -1,4 +1,4 @@
-"""Between processes and Redis: cuts, parts, and loses answers on request."""
+"""Between processes and Redis: cuts, parts, delays, and loses answers on request."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ class Relay:
         self._socket, self._server = socket, server
         self._tasks: set[asyncio.Task[None]] = set()
         self._marks: list[bytes] = []
-        self._whole = asyncio.Event()
-        self._whole.set()
+        self._whole = _open()
         self.lost = 0
         """Answers lost so far."""
+        self.latency = 0.0
+        """Seconds that all bytes are under way, each way."""
+        self.rate = 0
+        """Bytes a second of a connection, each way; 0 means as fast as can be."""
 
     async def __aenter__(self) -> Self:
         self._listener = await asyncio.start_unix_server(self._serve, self._socket)
@@ -46,6 +49,11 @@ class Relay:
         """Let what was said meanwhile arrive, also from one that has given up."""
         self._whole.set()
 
+    def forsake(self) -> None:
+        """Leave every connection half open: nothing arrives any more on those."""
+        self._whole.clear()
+        self._whole = _open()
+
     def lose(self, mark: str) -> None:
         """Lose the answer to the next command that contains ``mark``."""
         self._marks.append(mark.encode())
@@ -57,10 +65,10 @@ class Relay:
         assert task is not None
         self._tasks.add(task)
         try:
-            await self._whole.wait()
+            await self._arrival(whole := self._whole)
             upstream = await asyncio.open_unix_connection(self._server)
             try:
-                await self._pass_on(reader, writer, *upstream)
+                await self._pass_on(whole, reader, writer, *upstream)
             finally:
                 upstream[1].transport.abort()
         except (OSError, asyncio.CancelledError):
@@ -71,6 +79,7 @@ class Relay:
 
     async def _pass_on(
         self,
+        whole: asyncio.Event,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         answers: asyncio.StreamReader,
@@ -86,13 +95,13 @@ class Relay:
                         self._marks.remove(mark)
                         muted = True
                         break
-                await self._whole.wait()
+                await self._arrival(whole, len(data))
                 commands.write(data)
                 await commands.drain()
 
         async def back() -> None:
             while (data := await answers.read(_MOST)) and not muted:
-                await self._whole.wait()
+                await self._arrival(whole, len(data))
                 writer.write(data)
                 await writer.drain()
             self.lost += muted
@@ -105,3 +114,14 @@ class Relay:
                 task.cancel()
             with suppress(asyncio.CancelledError):
                 await asyncio.gather(*both, return_exceptions=True)
+
+    async def _arrival(self, whole: asyncio.Event, size: int = 0) -> None:
+        """Return when so many bytes that were sent now have arrived."""
+        await asyncio.sleep(self.latency + (size / self.rate if self.rate else 0.0))
+        await whole.wait()
+
+
+def _open() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
