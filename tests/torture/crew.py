@@ -20,7 +20,7 @@ from tests.torture.mischief import Kind, Step
 from tests.torture.relay import Relay
 
 SUBSCRIBERS = {"one": 3, "two": 2}
-"""How many processes each subscriber has."""
+"""How many processes each subscriber has; publishers know how many there are."""
 PUBLISHERS = 2
 LEASE = 1.0
 _LEAVING = 60.0

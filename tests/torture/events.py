@@ -35,7 +35,7 @@ from broker.tasks import cancel_all
 from tests.torture.checker import Story, Verdict, check
 from tests.torture.crew import SUBSCRIBERS, Crew, crew
 from tests.torture.database import Database
-from tests.torture.history import History, read
+from tests.torture.history import History, Progress, read
 from tests.torture.log import entries
 from tests.torture.mischief import Kind, plan
 from tests.torture.publisher import SCOPE
@@ -72,7 +72,7 @@ class Round:
         }
         database = Database(self._directory / "redis", fsync="always")
         history = History(histories / "0.history")
-        watch = Watch(database.url, history)
+        watch = Watch(database.url, history, Progress(histories))
         watching = asyncio.create_task(watch.run())
         try:
             async with crew(self._directory, database, history, variables) as all:

@@ -38,6 +38,30 @@ class History:
             last = now
 
 
+class Progress:
+    """How much all processes have published and handled, by what they wrote so far.
+
+    What Redis counts for a group is not in its append-only file, and wrong after it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._read: dict[Path, int] = {}
+        self.published = 0
+        self.handled = 0
+
+    def look(self) -> None:
+        """Count what was written since the last look."""
+        for path in self._directory.glob("*.history"):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                lines = file.read()
+            lines = lines[: lines.rfind(b"\n") + 1]
+            self._read[path] = self._read.get(path, 0) + len(lines)
+            self.published += lines.count(b" answer ") - lines.count(b" -\n")
+            self.handled += lines.count(b" done ")
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line, and the process that wrote it."""

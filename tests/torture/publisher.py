@@ -14,19 +14,19 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from broker.keys import ScopeKeys
 from broker.manager import BackgroundFetchManager, connect
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
 from schemas.errors import Failure
-from tests.torture.history import History
+from tests.torture.history import History, Progress
 
 SCOPE = "torture"
 FETCH_EVENTS = 20
 """Events of one background fetch, about: so many follow each other in order (R19)."""
 _AT_ONCE = 4
-_AHEAD = 500
-"""Events that nobody has read yet, at most: faults are to meet publishers, too."""
+SUBSCRIBERS = 2
+_AHEAD = 1000
+"""Deliveries that nobody has handled yet: faults are to meet publishers, too."""
 _PAUSE = 0.05
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class _Publisher:
         self._manager, self._history, self._choose = manager, history, choose
         self._left = events
         self._calls = itertools.count()
-        self._stream = ScopeKeys(SCOPE).events
+        self._progress = Progress(Path(os.environ["HISTORY"]))
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -74,7 +74,7 @@ class _Publisher:
             late = self._choose.random() < 0.2 and clicks > 0
             self._left -= clicks + 1
             await self._story(clicks, late)
-            while await self._is_ahead():  # noqa: ASYNC110 - of other processes
+            while self._is_ahead():  # noqa: ASYNC110 - of other processes
                 await asyncio.sleep(_PAUSE)
 
     async def _story(self, clicks: int, late: bool) -> None:
@@ -118,19 +118,10 @@ class _Publisher:
         self._history.write("answer", number, name(answer))
         return answer
 
-    async def _is_ahead(self) -> bool:
-        try:
-            groups = await self._manager.connection.ask("XINFO", "GROUPS", self._stream)
-        except Failure:
-            return True
-        lags: list[Any] = [group[b"lag"] for group in map(_fields, groups)]
-        return max((lag or 0 for lag in lags), default=0) > _AHEAD
-
-
-def _fields(group: Any) -> dict[bytes, Any]:
-    if isinstance(group, dict):
-        return group
-    return dict(zip(group[::2], group[1::2], strict=True))
+    def _is_ahead(self) -> bool:
+        self._progress.look()
+        owed = self._progress.published * SUBSCRIBERS
+        return owed - self._progress.handled > _AHEAD
 
 
 def _nothing(_: object) -> str:

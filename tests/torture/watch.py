@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from broker.connection import Connection
 from broker.keys import FetchKeys, ScopeKeys
 from tests.torture.crew import LEASE, SUBSCRIBERS
-from tests.torture.history import History
+from tests.torture.history import History, Progress
 from tests.torture.log import Entry, Published
 from tests.torture.publisher import SCOPE
 
@@ -25,10 +25,11 @@ _PATIENCE = 120.0
 class Watch:
     """Looks at the groups of the event stream again and again."""
 
-    def __init__(self, url: str, history: History) -> None:
+    def __init__(self, url: str, history: History, progress: Progress) -> None:
+        self._progress = progress
         self._connection = Connection(url)
         self._history = history
-        self._keys = ScopeKeys(SCOPE)
+        self._stream = ScopeKeys(SCOPE).events
         self._moved = time.monotonic()
         self.groups: list[dict[str, Any]] = []
         """What Redis says of each subscriber."""
@@ -39,9 +40,11 @@ class Watch:
         while True:
             await asyncio.sleep(_POLL)
             with suppress(RedisError, OSError):
-                groups = await self._connection.redis.xinfo_groups(self._keys.events)
-                if groups != self.groups:
-                    self.groups, self._moved = groups, time.monotonic()
+                self.groups = await self._connection.redis.xinfo_groups(self._stream)
+            before = self._progress.handled
+            self._progress.look()
+            if self._progress.handled > before:
+                self._moved = time.monotonic()
             now = time.monotonic()
             if now - last > LEASE / 4:
                 self._history.write("fault", "starved", 0, last, now + LEASE)
@@ -59,18 +62,21 @@ class Watch:
 
     @property
     def handled(self) -> int:
-        """Deliveries that are over, of all subscribers."""
-        return sum(
-            (group["entries-read"] or 0) - group["pending"] for group in self.groups
-        )
+        """Deliveries that were handled to the end, of all subscribers."""
+        return self._progress.handled
 
     async def drained(self) -> bool:
         """Whether nobody has anything left to handle now."""
         try:
-            groups = await self._connection.redis.xinfo_groups(self._keys.events)
+            stream = await self._connection.redis.xinfo_stream(self._stream)
+            groups = await self._connection.redis.xinfo_groups(self._stream)
         except (RedisError, OSError):
             return False
-        return not any(group["lag"] or group["pending"] for group in groups)
+        last = stream["last-generated-id"]
+        return all(
+            group["last-delivered-id"] == last and not group["pending"]
+            for group in groups
+        )
 
     async def readable(self, log: Iterable[Entry]) -> list[str]:
         """Fetches of the log whose records can still be read.

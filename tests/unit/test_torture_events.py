@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.torture.checker import Story, Verdict, check
-from tests.torture.history import History, Line, read
+from tests.torture.history import History, Line, Progress, read
 from tests.torture.log import Changed, Entry, Follows, Published, entries
 from tests.torture.mischief import Kind, plan
 
@@ -316,6 +316,19 @@ def test_what_a_process_wrote_is_read_under_its_name(tmp_path: Path) -> None:
     [found] = read(tmp_path)
 
     assert (found.process, found.what, found.words) == (42, "start", ("f/x/s", "3"))
+
+
+def test_progress_counts_what_was_written_so_far(tmp_path: Path) -> None:
+    publisher, consumer = (History(tmp_path / f"{pid}.history") for pid in (1, 2))
+    publisher.write("answer", 1, "-")
+    publisher.write("answer", 2, "backgroundfetchabort")
+    progress = Progress(tmp_path)
+    progress.look()
+    consumer.write("done", "f/x/s", 1)
+
+    assert (progress.published, progress.handled) == (1, 0)
+    progress.look()
+    assert (progress.published, progress.handled) == (1, 1)
 
 
 def test_a_seed_repeats_the_faults_and_has_each_kind() -> None:
