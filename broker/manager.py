@@ -11,6 +11,7 @@ import structlog
 
 from broker.connection import Connection
 from broker.keys import ScopeKeys
+from broker.policies import read_policy
 from broker.queue import JobQueue
 from broker.records import RecordReader
 from broker.registrar import Registrar
@@ -22,6 +23,7 @@ from schemas.errors import InvalidState, RejectedFetch
 from schemas.fetches import FetchState, Priority
 from schemas.names import check_id, check_scope
 from schemas.options import FetchOptions, ImageResource
+from schemas.policies import Permission
 from schemas.requests import Request
 from schemas.urls import parse_url
 
@@ -129,6 +131,7 @@ class BackgroundFetchManager:
         ``download_total`` is in bytes; exceeding it fails the fetch; 0 means unknown.
         Records stay readable for ``hold`` after the result, however fast subscribers
         are. Bodies are read to their end and stored before it returns (BF-FETCH-14).
+        Where the permission of the scope is ``prompt``, it starts paused.
 
         Raises:
             RejectedFetch: ``requests`` is empty, an argument has the wrong form, or a
@@ -136,6 +139,8 @@ class BackgroundFetchManager:
             InvalidURL: a URL cannot be parsed or may not be fetched; the policy of the
                 scope has a say in that.
             DuplicateFetch: an active fetch of this scope has this ``id``.
+            NoActiveWorker: the scope requires a subscriber, and has none.
+            NotAllowed: the permission of the scope is denied.
             QuotaExceeded: Redis has no room for the registration, or the blob store
                 for a body; or the policy of the scope allows fewer bytes.
             StorageError: the blob store refuses a body for another reason.
@@ -147,6 +152,10 @@ class BackgroundFetchManager:
         order = self._registrar.order(id, requests, options, wanted)
         await self.watching()
         return self.registration(await self._registrar.register(order))
+
+    async def permission(self) -> Permission:
+        """Return the scope's permission for background fetches (§ Permissions)."""
+        return (await read_policy(self.connection, self._scope)).permission
 
     async def get(self, id: str) -> BackgroundFetchRegistration | None:
         """Return the active background fetch with this id, or None (§ get).

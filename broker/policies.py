@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
 from broker.connection import Connection
 from broker.keys import ScopeKeys
 from schemas.policies import ScopePolicy
@@ -10,16 +14,46 @@ POLICY = "policy"
 """Its field in the scope's hash, and in the registration of a fetch."""
 
 
-async def read_policy(connection: Connection, scope: str) -> ScopePolicy:
+RULES = (POLICY, "subscribers")
+"""The fields of the scope's hash that make its rules, and what they are about."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeRules:
+    """The rules for the next fetch of a scope, as things stand."""
+
+    policy: ScopePolicy
+    active_worker: bool
+    """Whether anybody subscribes to the scope, running now or not."""
+
+    @classmethod
+    def of(cls, row: Sequence[bytes | None]) -> Self:
+        """Read the values of ``RULES``.
+
+        Raises:
+            InvalidMessage: the policy is none.
+        """
+        policy, subscribers = row
+        return cls(ScopePolicy.read(policy), int(subscribers or 0) > 0)
+
+
+async def read_rules(connection: Connection, scope: str) -> ScopeRules:
     """Return the rules for the next fetches of the scope.
 
     Raises:
         Unreachable: Redis does not answer.
     """
-    text: bytes | None = await connection.ask(
-        "HGET", ScopeKeys(scope).scope_hash, POLICY
-    )
-    return ScopePolicy.read(text)
+    key = ScopeKeys(scope).scope_hash
+    return ScopeRules.of(await connection.ask("HMGET", key, *RULES))
+
+
+async def read_policy(connection: Connection, scope: str) -> ScopePolicy:
+    """Return the policy for the next fetches of the scope.
+
+    Raises:
+        Unreachable: Redis does not answer.
+    """
+    return (await read_rules(connection, scope)).policy
 
 
 async def write_policy(connection: Connection, scope: str, policy: ScopePolicy) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -18,17 +17,24 @@ from broker.bodies import Deposit, named_bodies, travels
 from broker.connection import Connection
 from broker.context import context
 from broker.keys import SCOPES, FetchKeys, ScopeKeys
+from broker.orders import Order
 from broker.places import described, places
-from broker.policies import POLICY, read_policy
+from broker.policies import POLICY, RULES, ScopeRules, read_rules
 from broker.queue import JobQueue, LaneJob
 from broker.records import RecordReader
 from broker.settings import Settings, milliseconds
 from schemas.bodies import BodyStream
-from schemas.errors import DuplicateFetch, Failure, QuotaExceeded, RejectedFetch
+from schemas.errors import (
+    DuplicateFetch,
+    Failure,
+    NotAllowed,
+    QuotaExceeded,
+    RejectedFetch,
+)
 from schemas.fetches import FetchState, Priority
 from schemas.names import new_uid
 from schemas.options import FetchOptions
-from schemas.policies import ScopePolicy
+from schemas.policies import Permission, ScopePolicy
 from schemas.requests import Request
 from schemas.urls import check_address, origin_of
 
@@ -37,35 +43,6 @@ log = structlog.get_logger()
 STAGE_SIZE = 500
 """Requests in one command while a registration is staged."""
 STAGE_TTL = timedelta(minutes=10)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """A fetch that somebody asks for, its requests checked."""
-
-    id: str
-    requests: list[Request]
-    """With absolute URLs; those with large bodies come to name where these are."""
-    urls: list[str]
-    """One of each origin."""
-    options: FetchOptions
-    priority: Priority
-
-    def check(self, policy: ScopePolicy) -> None:
-        """Raise what the policy of the scope says against this fetch.
-
-        Raises:
-            InvalidURL: an origin is refused.
-            QuotaExceeded: more bytes are announced than are allowed, or the bodies, as
-                far as they are read, have more than that.
-        """
-        policy.check(self.urls, self.options.download_total)
-        policy.check_upload(self.upload_total)
-
-    @property
-    def upload_total(self) -> int:
-        """Bytes of the bodies that are known by now."""
-        return sum(request.upload_total for request in self.requests)
 
 
 class Registrar:
@@ -124,35 +101,35 @@ class Registrar:
         async with Deposit(self._reader) as deposit:
             if any(not travels(request) for request in order.requests):
                 # Nobody waits for gigabytes only to hear this.
-                policy = await self._foresee(order)
-                await deposit.store(order.requests, policy.check_upload)
-            policy = await self._stage(keys, order.requests)
+                rules = await self._foresee(order)
+                await deposit.store(order.requests, rules.policy.check_upload)
+            rules = await self._stage(keys, order.requests)
             try:
-                order.check(policy)
-            except (RejectedFetch, QuotaExceeded):
+                order.check(rules)
+            except (RejectedFetch, NotAllowed, QuotaExceeded):
                 await self._connection.ask("UNLINK", keys.staged, keys.bodies)
                 raise
             deposit.offered = True
-            state, jobs = await self._commit(keys, order, policy)
+            state, jobs = await self._commit(keys, order, rules.policy)
         await self._enqueue(state, jobs, order.priority)
         return state
 
-    async def _foresee(self, order: Order) -> ScopePolicy:
+    async def _foresee(self, order: Order) -> ScopeRules:
         """Raise what the registration would be refused with by now."""
+        rules = await read_rules(self._connection, self._scope.scope)
+        order.check(rules)
         if await self._connection.ask("HEXISTS", self._scope.active, order.id):
             raise self._duplicate(order.id)
-        policy = await read_policy(self._connection, self._scope.scope)
-        order.check(policy)
-        return policy
+        return rules
 
     def _duplicate(self, id: str) -> DuplicateFetch:
         return DuplicateFetch(
             f"scope {self._scope.scope!r} already has an active fetch {id!r}"
         )
 
-    async def _stage(self, keys: FetchKeys, requests: Sequence[Request]) -> ScopePolicy:
-        """Store the requests; return the scope's policy, read on the same way."""
-        policy: bytes | None = None
+    async def _stage(self, keys: FetchKeys, requests: Sequence[Request]) -> ScopeRules:
+        """Store the requests; return the scope's rules, read on the same way."""
+        row: Sequence[bytes | None] = ()
         async with self._connection.redis.pipeline(transaction=False) as pipe:
             for start in range(0, len(requests), STAGE_SIZE):
                 batch = list(enumerate(requests[start : start + STAGE_SIZE], start))
@@ -163,16 +140,16 @@ class Registrar:
                 if bodies := named_bodies(batch):
                     pipe.hset(keys.bodies, mapping=bodies)
                     pipe.pexpire(keys.bodies, STAGE_TTL)
-                pipe.hget(self._scope.scope_hash, POLICY)
+                pipe.hmget(self._scope.scope_hash, RULES)
                 async with self._connection.answering():
-                    *_, policy = await pipe.execute()
-        return ScopePolicy.read(policy)
+                    *_, row = await pipe.execute()
+        return ScopeRules.of(row)
 
     def _fields(
         self, keys: FetchKeys, order: Order, policy: ScopePolicy
     ) -> dict[str, str | int]:
         """What the hash of the registration says from the start."""
-        options = order.options
+        options, waits = order.options, int(policy.permission is Permission.PROMPT)
         return {
             "id": order.id,
             "uid": keys.uid,
@@ -185,8 +162,8 @@ class Registrar:
             "hold": milliseconds(options.hold),
             "priority": order.priority,
             "pausable": int(all(each.method == "GET" for each in order.requests)),
-            "paused": 0,
-            "prompt": 0,
+            "paused": waits,
+            "prompt": waits,
             POLICY: policy.text,
             "maxBytes": policy.max_bytes,
         }

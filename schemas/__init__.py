@@ -16,6 +16,7 @@ from schemas.errors import (
     InvalidRequest,
     InvalidState,
     InvalidURL,
+    NoActiveWorker,
     NotAllowed,
     QuotaExceeded,
     RecordFailed,
@@ -28,6 +29,7 @@ from schemas.errors import (
 from schemas.events import EventMessage, EventType, WindowMessage
 from schemas.fetches import FailureReason, FetchState, Priority, Progress, Result
 from schemas.options import ImageResource
+from schemas.policies import Permission
 from schemas.records import RecordResult, RecordState, ResponseHead
 from schemas.requests import Request
 
@@ -53,7 +55,9 @@ __all__ = [
     "InvalidRequest",
     "InvalidState",
     "InvalidURL",
+    "NoActiveWorker",
     "NotAllowed",
+    "Permission",
     "Priority",
     "Progress",
     "QuotaExceeded",

@@ -7,6 +7,7 @@
     │   │   └── InvalidURL            a URL that cannot or may not be fetched
     │   │       └── ForbiddenAddress  an address that the policy denies
     │   ├── InvalidOptions            title, icons, totals, hold
+    │   ├── NoActiveWorker            the scope requires a subscriber, and has none
     │   └── DuplicateFetch            the id belongs to an active fetch
     ├── RecordFailed                  TypeError: a response that is not exposed
     │   └── UndecodableBody           its content coding is unknown, broken or a bomb
@@ -64,6 +65,10 @@ class ForbiddenAddress(InvalidURL):
 
 class InvalidOptions(RejectedFetch):
     """An option of ``fetch()`` has the wrong form."""
+
+
+class NoActiveWorker(RejectedFetch):
+    """The rules of the scope require a subscriber, and it has none."""
 
 
 class DuplicateFetch(RejectedFetch):

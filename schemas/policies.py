@@ -1,4 +1,4 @@
-"""What a scope lets its fetches do: which origins they reach, how much they store.
+"""What a scope lets its fetches do: whether at all, which origins, how many bytes.
 
 An operator's rules on top of the address policy. A fetch keeps the policy that stood
 when it was registered: a later change neither breaks nor widens it (BF-SEC-09).
@@ -10,12 +10,20 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from typing import Self
 
 from typing_extensions import override
 
-from schemas.errors import InvalidMessage, InvalidOptions, InvalidURL, QuotaExceeded
+from schemas.errors import (
+    InvalidMessage,
+    InvalidOptions,
+    InvalidURL,
+    NoActiveWorker,
+    NotAllowed,
+    QuotaExceeded,
+)
 from schemas.messages import Message
 from schemas.urls import host_of, origin_of, parse_url
 
@@ -86,9 +94,22 @@ class OriginPattern:
         return f"{origin}:{self.port or '*'}"
 
 
+class Permission(StrEnum):
+    """The state of the powerful feature ``background-fetch`` (BF-FETCH-11)."""
+
+    GRANTED = "granted"
+    DENIED = "denied"
+    """``fetch()`` raises ``NotAllowed``."""
+    PROMPT = "prompt"
+    """A fetch starts paused until ``resume()`` approves it, or ``abort()`` does not."""
+
+
 class ScopePolicy(Message):
     """The rules of one scope; those by default allow everything."""
 
+    permission: Permission = Permission.GRANTED
+    require_active_worker: bool = False
+    """Whether ``fetch()`` fails while the scope has no subscriber."""
     https_only: bool = False
     allow: tuple[str, ...] = ()
     """Patterns of origins; where there are any, no other origin is reached."""
@@ -101,6 +122,8 @@ class ScopePolicy(Message):
     def checked(
         cls,
         *,
+        permission: str = Permission.GRANTED,
+        require_active_worker: bool = False,
         https_only: bool = False,
         allow: Iterable[str] = (),
         deny: Iterable[str] = (),
@@ -110,11 +133,17 @@ class ScopePolicy(Message):
 
         Raises:
             InvalidURL: a pattern cannot be used.
-            InvalidOptions: ``max_bytes`` is out of range.
+            InvalidOptions: ``max_bytes`` is out of range, ``permission`` is unknown.
         """
+        known = [str(each) for each in Permission]
+        if permission not in known:
+            told = ", ".join(known)
+            raise InvalidOptions(f"permission is one of {told}, got {permission!r}")
         if not 0 <= max_bytes < 2**53:
             raise InvalidOptions(f"max_bytes must be in 0 … 2**53-1, got {max_bytes}")
         return cls(
+            permission=Permission(permission),
+            require_active_worker=require_active_worker,
             https_only=https_only,
             allow=tuple(str(OriginPattern.parse(text)) for text in allow),
             deny=tuple(str(OriginPattern.parse(text)) for text in deny),
@@ -151,6 +180,25 @@ class ScopePolicy(Message):
 
     def _refused(self, url: str, reason: str) -> str:
         return f"{origin_of(url)} is refused by the policy of the scope: {reason}"
+
+    def check_permission(self, *, active_worker: bool) -> None:
+        """Refuse any fetch, for want of permission or, if required, of a subscriber.
+
+        Raises:
+            NotAllowed: the permission is denied. This comes before all that depends on
+                the state of the scope (BF-FETCH-10).
+            NoActiveWorker: a subscriber is required, and there is none.
+        """
+        if self.permission is Permission.DENIED:
+            raise NotAllowed(
+                "the permission 'background-fetch' of the scope is denied; "
+                "see `bgfetch scope show`"
+            )
+        if self.require_active_worker and not active_worker:
+            raise NoActiveWorker(
+                "nobody subscribes to the scope, and its rules require somebody: "
+                "start `bgfetch subscribe`"
+            )
 
     def check(self, urls: Iterable[str], download_total: int) -> None:
         """Refuse a fetch that breaks these rules as it is asked for.

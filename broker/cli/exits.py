@@ -11,6 +11,7 @@ from schemas.errors import (
     ConfigError,
     DuplicateFetch,
     Failure,
+    NoActiveWorker,
     RejectedFetch,
     StartError,
     Unreachable,
@@ -54,6 +55,7 @@ BGFETCH_DEBUG=1 shows its traceback too.
 # The first class that fits decides.
 _CODES: tuple[tuple[type[BackgroundFetchError], ExitCode], ...] = (
     (DuplicateFetch, ExitCode.NO),
+    (NoActiveWorker, ExitCode.NO),
     (RejectedFetch, ExitCode.USAGE),
     (ConfigError, ExitCode.TARGET),
     (Unreachable, ExitCode.REDIS),

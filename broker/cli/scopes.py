@@ -35,6 +35,21 @@ def command_line() -> typer.Typer:
 
 def set_(
     scope: Name,
+    permission: Annotated[
+        str,
+        typer.Option(
+            metavar="granted|denied|prompt",
+            help="denied: `fetch` raises NotAllowedError; prompt: a fetch starts "
+            "paused, `resume` approves it, `abort` refuses it",
+        ),
+    ] = "granted",
+    require_active_worker: Annotated[
+        bool,
+        typer.Option(
+            "--require-active-worker",
+            help="refuse to fetch while nobody subscribes to the scope",
+        ),
+    ] = False,
     https_only: Annotated[
         bool, typer.Option("--https-only", help="refuse http, redirects too")
     ] = False,
@@ -75,6 +90,8 @@ def set_(
     from schemas.policies import ScopePolicy
 
     policy = ScopePolicy.checked(
+        permission=permission,
+        require_active_worker=require_active_worker,
         https_only=https_only,
         allow=allow_origin or (),
         deny=deny_origin or (),
@@ -109,6 +126,8 @@ def _print(scope: str, policy: ScopePolicy, json: bool) -> None:
         put_json({"scope": scope} | plain)
         return
     put(f"scope:      {scope}")
+    put(f"permission: {policy.permission}")
+    put(f"subscriber: {'required' if policy.require_active_worker else 'not required'}")
     put(f"https only: {'yes' if policy.https_only else 'no'}")
     put(f"allow:      {', '.join(policy.allow) or 'every origin'}")
     put(f"deny:       {', '.join(policy.deny) or 'none'}")

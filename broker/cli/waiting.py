@@ -89,6 +89,11 @@ class Call:
                 put_json(as_json(registration.state))
             else:
                 put(registration.id)
+            if registration.state.prompt:
+                say(
+                    "it waits for permission: `bgfetch resume` approves it, "
+                    "`bgfetch abort` refuses it"
+                )
             queue = JobQueue(manager.connection.url)
             if not await queue.workers_alive():
                 say("no worker is running: start one with `bgfetch worker`")

@@ -167,6 +167,8 @@ def test_the_command_line_sets_and_shows_the_rules_of_a_scope(
     assert code == 0
     assert json.loads(shown) == {
         "scope": "podcasts",
+        "permission": "granted",
+        "requireActiveWorker": False,
         "httpsOnly": True,
         "allow": ["*.example.com", "https://cdn.example"],
         "deny": ["bad.example.com"],

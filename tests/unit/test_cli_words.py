@@ -196,6 +196,8 @@ def test_every_error_has_a_code_and_is_one_line(
         ("InvalidURL", 2),
         ("ForbiddenAddress", 2),
         ("DuplicateFetch", 1),
+        ("NoActiveWorker", 1),
+        ("NotAllowed", 1),
         ("QuotaExceeded", 1),
         ("InvalidState", 1),
         ("StorageError", 1),
