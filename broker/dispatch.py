@@ -50,5 +50,5 @@ class Dispatch:
     async def _look(self) -> dict[str, DeliveryOutcome] | None:
         keys = FetchKeys(self._registration.scope, self._registration.uid)
         # First: what is settled after the look has to be announced.
-        await self._connection.run("await", [keys.fetch])
+        await self._connection.run("await", [keys.events])
         return await settlement(self._connection, keys, self._event)

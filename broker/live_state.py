@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 import structlog
 
 from broker.attributes import Attributes
+from broker.clicks import Clicks
 from broker.connection import Connection
 from broker.keys import FetchKeys
 from broker.queue import JobQueue
@@ -43,6 +44,7 @@ class Owner(Protocol):
     connection: Connection
     settings: Settings
     queue: JobQueue
+    clicks: Clicks
 
     @property
     def reader(self) -> RecordReader:
@@ -63,7 +65,7 @@ class LiveState(Attributes):
         super().__init__(state)
         self._owner = owner
         self._keys = FetchKeys(state.scope, state.uid)
-        self._changed = asyncio.Event()  # replaced by a new one at every update
+        self._next: asyncio.Event | None = None  # made for who waits for an update
         self._listeners: list[ProgressListener] = []
         self.onprogress: ProgressListener | None = None
         """The handler slot for ``progress`` events."""
@@ -111,7 +113,7 @@ class LiveState(Attributes):
             return
         try:
             async with asyncio.timeout(REREAD_SECONDS):
-                await self._changed.wait()
+                await self._changed().wait()
         except TimeoutError:
             await self.refresh()
 
@@ -139,7 +141,7 @@ class LiveState(Attributes):
 
     async def _until(self, look: Callable[[], Awaitable[T | None]]) -> T:
         while True:
-            changed = self._changed  # before looking, so that nothing is missed
+            changed = self._changed()  # before looking, so that nothing is missed
             with suppress(Unreachable):
                 if (found := await look()) is not None:
                     return found
@@ -183,8 +185,15 @@ class LiveState(Attributes):
         same = replace(state.progress, paused=before.paused) == before.progress
         if before.result is Result.ACTIVE and not same:
             self._dispatch()
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._next is not None:
+            self._next.set()
+            self._next = None
+
+    def _changed(self) -> asyncio.Event:
+        """What is set with the next update."""
+        if self._next is None:
+            self._next = asyncio.Event()
+        return self._next
 
     def _dispatch(self) -> None:
         event = ProgressEvent(self)

@@ -9,6 +9,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from broker.clicks import Clicks
 from broker.connection import Connection
 from broker.keys import ScopeKeys
 from broker.policies import read_policy
@@ -75,6 +76,7 @@ class BackgroundFetchManager:
         self.connection = connection
         self.settings = settings
         self.reader = RecordReader(connection, settings)
+        self.clicks = Clicks(connection, settings)
         self._scope = scope
         self._base_url = base_url
         self._keys = ScopeKeys(scope)
@@ -107,6 +109,7 @@ class BackgroundFetchManager:
 
     async def aclose(self) -> None:
         """Stop updates; registrations keep their last values."""
+        await self.clicks.aclose()
         await self._watcher.aclose()
         await self.queue.aclose()
 

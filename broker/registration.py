@@ -118,14 +118,10 @@ class BackgroundFetchRegistration(LiveState):
         Raises:
             InvalidState: the fetch is no longer retained.
         """
-        keys, arguments = context(self._keys, self._owner.settings)
-        token = "click:" + secrets.token_hex(8)
-        event: bytes = await self._owner.connection.run(
-            "click", [*keys, self._keys.tokens], [*arguments, token]
-        )
+        event = await self._owner.clicks.publish(self._keys)
         if not event:
             raise InvalidState(f"background fetch {self.id!r} is no longer retained")
-        return Dispatch(self, self._owner.connection, event.decode())
+        return Dispatch(self, self._owner.connection, event)
 
     async def present(
         self,

@@ -40,7 +40,7 @@ class Lifetime:
         self._timed_out = False
         self._tasks: set[asyncio.Future[object]] = set()
         self._errors: list[BaseException] = []
-        self._over = asyncio.Event()
+        self._over: asyncio.Future[None] | None = None
 
     @property
     def active(self) -> bool:
@@ -79,8 +79,11 @@ class Lifetime:
         self._check()
 
     def _check(self) -> None:
-        if not self._dispatching and self._pending == 0:
-            self._over.set()
+        if self._over and not self._over.done() and self._is_over():
+            self._over.set_result(None)
+
+    def _is_over(self) -> bool:
+        return not self._dispatching and self._pending == 0
 
     def end(self) -> None:
         """Time out: the event is inactive at once, its promises are cancelled."""
@@ -90,7 +93,9 @@ class Lifetime:
 
     async def over(self) -> list[BaseException]:
         """Return once no promise is pending, with what went wrong in order."""
-        await self._over.wait()
+        if not self._is_over():
+            self._over = self.loop.create_future()
+            await self._over
         return self._errors
 
 

@@ -44,8 +44,10 @@ local function read_event(name)
 end
 
 -- The event, or nil, and what read_delivery returns.
+local awaited = false
 local function read_both()
-  local found = redis.call('HMGET', events, event, field)
+  local found = redis.call('HMGET', events, event, field, '|awaited')
+  awaited = found[3]
   return found[1] and parse_event(found[1]) or nil, parse_delivery(found[2])
 end
 
@@ -63,28 +65,28 @@ local function leave_sets()
   end
 end
 
--- The completion event's last outcome lets the records go (guarantee 6). Of another
--- event, it is told where somebody waits for it.
+-- The completion event's last outcome lets the records go (guarantee 6). That of a click,
+-- which has a number, is told where somebody waits for it.
 local function close_event()
-  local ending = redis.call('HMGET', fetch, 'completion', 'holdUntil', 'recordsAvailable', 'settledAt', 'awaited')
-  if event ~= ending[1] then
-    if ending[5] then
+  if string.find(event, '.', 1, true) then
+    if awaited then
       announce()
     end
     return
   end
-  if ending[3] == '1' and tonumber(ending[2]) <= now then
-    release()
-    return
-  end
-  if ending[3] == '1' then
+  local ending = redis.call('HMGET', fetch, 'completion', 'holdUntil', 'recordsAvailable', 'settledAt')
+  if event == ending[1] and ending[3] == '1' then
+    if tonumber(ending[2]) <= now then
+      release()
+      return
+    end
     redis.call('ZADD', agenda, math.min(tonumber(ending[2]), ending[4] + retention), member)
   end
   announce()
 end
 
--- The delivery has its outcome, for ever: the caller has checked that it had none, and
--- calls leave_sets() in the end.
+-- The delivery has its outcome, for ever: the caller has checked with read_both that it
+-- had none, and calls leave_sets() in the end.
 local function settle_delivery(record, outcome, failures, attempt, nonce, consumer)
   local mine = delivery_line(outcome, failures, attempt, nonce, consumer)
   done_with[#done_with + 1] = entry

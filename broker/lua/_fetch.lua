@@ -19,10 +19,10 @@ local PUBLIC = {
   recordsAvailable = 'flag', pausable = 'flag', paused = 'flag', prompt = 'flag',
 }
 
--- The registration as a message, and the name of its last event. Lua's numbers are exact
--- up to 2^53; what is longer stays decimal text.
+-- The registration as a message, and the fields that are ours alone. Lua's numbers are
+-- exact up to 2^53; what is longer stays decimal text.
 local function snapshot()
-  local flat, state, last = redis.call('HGETALL', fetch), {}, ''
+  local flat, state, own = redis.call('HGETALL', fetch), {}, {}
   for i = 1, #flat, 2 do
     local kind, value = PUBLIC[flat[i]], flat[i + 1]
     if kind == 'number' and #value < 16 then
@@ -31,11 +31,11 @@ local function snapshot()
       state[flat[i]] = value == '1'
     elseif kind then
       state[flat[i]] = value
-    elseif flat[i] == 'lastEvent' then
-      last = value
+    else
+      own[flat[i]] = value
     end
   end
-  return state, last
+  return state, own
 end
 
 -- Tell whoever listens what the registration looks like now (BF-PROG-01): as snapshot
@@ -43,9 +43,9 @@ end
 local function announce()
   redis.call('HINCRBY', fetch, 'version', 1)
   redis.call('HSET', fetch, 'announcedAt', now, 'dirty', 0)
-  local state, last = snapshot()
+  local state, own = snapshot()
   redis.call('PUBLISH', progress, cmsgpack.pack(state))
-  return state, last
+  return state, own
 end
 
 -- What is written of an event. One that was published to an empty set is open: owed to
@@ -78,9 +78,10 @@ end
 
 -- Append an event to the scope's stream. It is owed to those in the subscriber set of
 -- this moment, named by its version, whose filter it matches (R11, R21); it follows the
--- fetch's last event (R19). `state` and `last` are the fetch's, as snapshot returns them.
--- Returns what is written of it.
-local function publish(type, event, state, last)
+-- fetch's last event (R19). `state` and `own` are the fetch's, as snapshot returns them;
+-- more fields of it, and their values, may follow. Returns what is written of the event.
+local function publish(type, event, state, own, ...)
+  local last = own.lastEvent or ''
   local set = redis.call('HMGET', scope, 'version', 'subscribers', 'filters')
   local size, version = tonumber(set[2] or 0), set[1] or 0
   local message = cmsgpack.pack({
@@ -94,7 +95,7 @@ local function publish(type, event, state, last)
     owed = number_owed(size, set[3], event, state.id), settled = 0,
     predecessor = last == '' and '-' or last,
   }
-  redis.call('HSET', fetch, 'lastEvent', event)
+  redis.call('HSET', fetch, 'lastEvent', event, ...)
   redis.call('HSET', events, event, event_line(record))
   redis.call('PUBLISH', stream, message)
   return record

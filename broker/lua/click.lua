@@ -1,19 +1,30 @@
 #!lua
--- click: a person clicked the fetch's display; publish a click event.
--- KEYS[1..6] see _fetch.lua   KEYS[7] tokens HASH
--- ARGV[1..4] see _fetch.lua   ARGV[5] call token
--- Returns the event's name, the same for the same token (R23); '' if there is no such
+-- click: people clicked the displays of some fetches; publish a click event of each.
+-- KEYS[1..6] see _fetch.lua: of the first
+-- KEYS[7..] three keys for each: fetch HASH, events HASH, tokens HASH
+-- ARGV[1..4] see _fetch.lua   ARGV[5..] a call token for each
+-- Returns the events' names, the same for the same token (R23); '' if there is no such
 -- fetch (R25).
 --@include _fetch
-local event = redis.call('HGET', KEYS[7], ARGV[5])
-if event then
+local function click(tokens, token)
+  local event = redis.call('HGET', tokens, token)
+  if event then
+    return event
+  end
+  local state, own = snapshot()
+  if not state.uid then
+    return ''
+  end
+  local number = (own.clicks or 0) + 1
+  event = 'backgroundfetchclick.' .. number
+  redis.call('HSET', tokens, token, event)
+  publish('backgroundfetchclick', event, state, own, 'clicks', number)
   return event
 end
-local state, last = snapshot()
-if not state.uid then
-  return ''
+
+local names = {}
+for i = 7, #KEYS, 3 do
+  fetch, events = KEYS[i], KEYS[i + 1]
+  names[#names + 1] = click(KEYS[i + 2], ARGV[5 + (i - 7) / 3])
 end
-event = 'backgroundfetchclick.' .. redis.call('HINCRBY', fetch, 'clicks', 1)
-redis.call('HSET', KEYS[7], ARGV[5], event)
-publish('backgroundfetchclick', event, state, last)
-return event
+return names

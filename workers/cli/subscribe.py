@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from broker.settings import Settings
     from broker.stream import Begun
     from workers.dispatch import Observer
+
+_GARBAGE = 20_000
+"""New objects between two collections."""
 
 
 def subscribe(
@@ -103,6 +107,10 @@ def _subscribe(
         )
     options.apply(service_worker)
     configure(log_format, log_level)
+    # Many deliveries are alive at once: with the usual threshold all of them would be
+    # looked at for every few new ones, and what was imported again and again.
+    gc.freeze()
+    gc.set_threshold(_GARBAGE, 10, 10)
     run(
         Runtime(
             service_worker,

@@ -1,0 +1,48 @@
+"""Clicks on the displays of background fetches: many at the same time are one call."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+from broker.connection import Connection
+from broker.context import context
+from broker.keys import FetchKeys
+from broker.settings import Settings
+from broker.together import Together
+
+AT_ONCE = 64
+"""Clicks in one call: a script's work is bounded (R22)."""
+
+
+class Clicks:
+    """Publishes ``backgroundfetchclick`` events of one scope."""
+
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        self._connection = connection
+        self._settings = settings
+        self._together: Together[tuple[FetchKeys, str], str] = Together(
+            self._publish_all, AT_ONCE, "clicks"
+        )
+
+    async def publish(self, keys: FetchKeys) -> str:
+        """Publish a click on a fetch; return the event's name within the fetch.
+
+        Empty if the fetch is no longer retained.
+
+        Raises:
+            Unreachable: Redis does not answer. It may have been published.
+        """
+        return await self._together.ask((keys, "click:" + secrets.token_hex(8)))
+
+    async def _publish_all(self, clicks: Sequence[tuple[FetchKeys, str]]) -> list[str]:
+        keys, arguments = context(clicks[0][0], self._settings)
+        for fetch, token in clicks:
+            keys += [fetch.fetch, fetch.events, fetch.tokens]
+            arguments.append(token)
+        events = await self._connection.run("click", keys, arguments)
+        return [event.decode() for event in events]
+
+    async def aclose(self) -> None:
+        """Give up what is under way."""
+        await self._together.aclose()
