@@ -202,7 +202,7 @@ class FetchKeys:
         the standing where it is not owed (any more): extra, or its outcome;
         ``<event>|<name>|history`` -> how its attempts ended, until it is settled;
         ``<event>|<name>|once|<step>`` -> ``<attempt> <ms>`` in which it was done;
-        ``|awaited`` is there once somebody waited for a click to be settled.
+        ``||awaited`` is there once somebody waited for a click to be settled.
         """
         return self.fetch + ":events"
 

@@ -46,7 +46,7 @@ end
 -- The event, or nil, and what read_delivery returns.
 local awaited = false
 local function read_both()
-  local found = redis.call('HMGET', events, event, field, '|awaited')
+  local found = redis.call('HMGET', events, event, field, '||awaited')
   awaited = found[3]
   return found[1] and parse_event(found[1]) or nil, parse_delivery(found[2])
 end

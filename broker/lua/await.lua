@@ -6,5 +6,5 @@
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return 0
 end
-redis.call('HSET', KEYS[1], '|awaited', 1)
+redis.call('HSET', KEYS[1], '||awaited', 1)
 return 1
