@@ -26,7 +26,8 @@ from typing import Self
 
 from broker import markers
 from broker.durability import boot_id, sync_directory
-from broker.parts import FilePart, FileReader
+from broker.parts import FilePart
+from broker.reading import FileReader
 from broker.store import BlobReader, Durability, Part, read_blocks
 from schemas.errors import StorageError
 from schemas.records import Checkpoint

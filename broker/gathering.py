@@ -38,6 +38,7 @@ class PiecePart:
     ) -> None:
         self.name = start.part
         self.length = start.length
+        self.ahead = 0
         self.pieces = list(pieces)
         self._bucket = bucket
         self._budget = budget

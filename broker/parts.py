@@ -1,4 +1,4 @@
-"""The files of a store in a directory: ``FilePart`` writes, ``FileReader`` reads."""
+"""Writing the files of a store in a directory."""
 
 from __future__ import annotations
 
@@ -8,35 +8,41 @@ import os
 import sys
 import threading
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 from broker.durability import sync_file
+from broker.reading import BLOCK
+from broker.spans import Spans
 from broker.store import Decode
 from schemas.errors import StorageError
 from schemas.records import Checkpoint
 
 BUFFER = 512 * 1024
 """Bytes gathered before they are written: libcurl hands over 16 KiB at a time."""
-BLOCK = 1024 * 1024
-"""Bytes read at a time."""
 _MOST_BUFFERS = 1024  # what one pwritev takes (IOV_MAX)
+_STEP = 64
+"""Blocks that are read back in one go: a cancelled transfer waits for no more."""
 
 
 class FilePart:
     """Bytes of one version, written once, in order and from the first on (R3).
 
+    Bytes may also be ``put`` at their place, ahead of others; the length says nothing
+    of them until all before them are there.
+
     One task owns a part: it alone calls ``write``. Meanwhile one thread may be in
-    ``flush`` or ``checkpoint``; ``rehash``, ``close`` and the store's ``finish`` need
-    the part to themselves. A part that failed once fails for good, since the kernel
-    reports a lost write once only: resume from its last checkpoint, or begin again.
+    ``flush`` or ``checkpoint``, and one in ``catch_up``; ``rehash``, ``close`` and the
+    store's ``finish`` need the part to themselves. A part that failed once fails for
+    good, since the kernel reports a lost write once only: resume from its last
+    checkpoint, or begin again.
 
     Every method raises StorageError when the disk refuses.
     """
 
     __slots__ = (
+        "_behind",
         "_chunks",
         "_failure",
         "_fd",
@@ -46,20 +52,27 @@ class FilePart:
         "_path",
         "_start",
         "_writing",
+        "ahead",
         "length",
         "name",
+        "spans",
     )
 
     def __init__(self, fd: int, path: str, start: Checkpoint, *, digest: bool) -> None:
         self.name = start.part
         self.length = start.length
         """Bytes accepted, from the first on; the latest may still be in memory."""
+        self.spans = Spans()
+        """Where bytes are stored beyond the length."""
+        self.ahead = 0
+        """How many they are."""
         self._fd = fd
         self._path = path
         self._start = start
         self._flushed = start.length
         self._hash = hashlib.sha256() if digest else None
         self._hashed = 0
+        self._behind = False
         self._failure: StorageError | None = None
         # A deque gives and takes atomically, so that write() needs no lock and waits
         # for a thread's flush only when the buffer is full.
@@ -74,6 +87,35 @@ class FilePart:
             self.flush()
 
     offer = write  # a disk is waited for
+
+    def put(self, offset: int, blocks: Sequence[bytes]) -> None:
+        """Store bytes at their place, at or beyond the length; nobody else has them.
+
+        They are in the file on return, or the next bytes like those of ``write``.
+        """
+        if offset == self.length:
+            for block in blocks:
+                self.write(block)
+        else:
+            with self._writing:
+                if self._failure is not None:
+                    raise self._failure
+                try:
+                    size = self._write_at(offset, blocks)
+                except OSError as error:
+                    raise self._fail(error) from error
+            self.spans.add(offset, offset + size)
+        self.join()
+
+    def join(self) -> None:
+        """Let the length grow over bytes that were put where it has arrived."""
+        reached = self.spans.reached(self.length)
+        if reached > self.length:
+            self.flush()
+            with self._writing:
+                self.length = self._flushed = reached
+                self._behind = self._hash is not None
+        self.ahead = self.spans.size
 
     def flush(self) -> int:
         """Write the buffer to the file; return the length that other processes see."""
@@ -116,6 +158,29 @@ class FilePart:
                 self._hash_prefix()
             except OSError as error:
                 raise self._fail(error) from error
+
+    @property
+    def behind(self) -> bool:
+        """Whether the length grew over bytes that ``catch_up`` has yet to hash."""
+        return self._behind
+
+    def catch_up(self) -> bool:
+        """Read back some of what was put, for the digest (R6); True if that is all.
+
+        To be called in a thread, again and again; bytes may arrive meanwhile.
+        """
+        for _ in range(_STEP):
+            with self._writing:
+                if self._hash is None or self._hashed == self._flushed:
+                    self._behind = False
+                    return True
+            try:
+                block = self._read(self._hashed)
+            except OSError as error:
+                raise self._fail(error) from error
+            self._hash.update(block)
+            self._hashed += len(block)
+        return False
 
     def digest_in(self, algorithm: str, decode: Decode | None = None) -> bytes:
         """Return the digest of all accepted bytes under an algorithm of hashlib's.
@@ -170,6 +235,8 @@ class FilePart:
     def seal(self, *, sync: bool) -> None:
         """Force the bytes to disk and close the file; the name is next to change."""
         try:
+            if self._behind:
+                self._hash_prefix()
             if sync:
                 sync_file(self._fd)
             # A network file system may report a lost write as late as here.
@@ -179,18 +246,23 @@ class FilePart:
             raise self._fail(error) from error
 
     def _append(self, blocks: list[bytes]) -> None:
-        self._hash_prefix()
-        size = sum(map(len, blocks))
-        done = os.pwritev(self._fd, blocks[:_MOST_BUFFERS], self._flushed)
-        if done < size:  # a short write, or more chunks than one call takes (R6)
-            rest = memoryview(b"".join(blocks))
-            while done < size:
-                done += os.pwrite(self._fd, rest[done:], self._flushed + done)
-        if self._hash is not None:
+        if not self._behind:
+            self._hash_prefix()
+        size = self._write_at(self._flushed, blocks)
+        if self._hash is not None and not self._behind:
             for block in blocks:
                 self._hash.update(block)
             self._hashed += size
         self._flushed += size
+
+    def _write_at(self, offset: int, blocks: Sequence[bytes]) -> int:
+        size = sum(map(len, blocks))
+        done = os.pwritev(self._fd, blocks[:_MOST_BUFFERS], offset)
+        if done < size:  # a short write, or more chunks than one call takes (R6)
+            rest = memoryview(b"".join(blocks))
+            while done < size:
+                done += os.pwrite(self._fd, rest[done:], offset + done)
+        return size
 
     def _hash_prefix(self) -> None:
         while self._hash is not None and self._hashed < self._flushed:
@@ -207,41 +279,3 @@ class FilePart:
     def _fail(self, error: OSError) -> StorageError:
         self._failure = StorageError.from_os(error, self._path)
         return self._failure
-
-
-class FileReader:
-    """Reads one file at any offset, while it grows, is renamed or deleted.
-
-    Only as many bytes as Redis acknowledges are the record's: the caller knows how
-    many, the file does not (R8).
-    """
-
-    block = BLOCK
-
-    def __init__(self, fd: int, path: str) -> None:
-        self._fd = fd
-        self._path = path
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return up to ``size`` bytes from ``offset`` on; none at the file's end."""
-        try:
-            return os.pread(self._fd, size, offset)
-        except OSError as error:
-            raise StorageError.from_os(error, self._path) from error
-
-    def close(self) -> None:
-        """Let the file go. May be repeated."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -87,7 +87,7 @@ class BackgroundFetchRecord:
 
     @property
     def attempts(self) -> int:
-        """How many HTTP exchanges were begun for this record."""
+        """How many HTTP exchanges were begun for this record, segments not counted."""
         return self._look.state.attempts if self._look else 0
 
     async def refresh(self) -> BackgroundFetchRecord:

@@ -92,6 +92,13 @@ class Settings(BaseSettings):
         128, ge=1, description="lanes of one scope and priority at most, queued or busy"
     )
 
+    segments: int = Field(
+        1, ge=1, le=32, description="streams that bring one large file; 1: no segments"
+    )
+    segment_size: Size = Field(
+        8 * 1024**2, ge=16 * 1024, description="bytes of a segment at least, as 8MiB"
+    )
+
     connect_timeout: Seconds = Field(
         timedelta(seconds=10), description="time to reach an origin"
     )

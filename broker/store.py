@@ -55,6 +55,8 @@ class Part(Protocol):
     name: str
     length: int
     """Bytes accepted, from the first on; the latest may still be in memory."""
+    ahead: int
+    """Bytes stored beyond the length, after others that are missing."""
 
     def write(self, chunk: bytes) -> None:
         """Accept the next bytes. May block for as long as storing some takes."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from schemas.records import ResponseHead
+from workers.exchange import Outgoing
 from workers.redirects import STATUSES
 from workers.work import Work
 
@@ -33,8 +34,8 @@ class Answer:
         self._offset = offset
         self._redirected = False
 
-    def hop(self) -> None:
-        """The next answer comes from the redirect's target."""
+    def hop(self, outgoing: Outgoing) -> None:
+        """The next answer is that to ``outgoing``, which a redirect led to."""
         self.redirect = None
         self._redirected = True
 

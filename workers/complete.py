@@ -29,6 +29,7 @@ from workers.origin_slots import OriginBusy, Slot
 from workers.redirects import RedirectRefused, next_hop
 from workers.resources import Exchanges
 from workers.retry import Retry, Settle, decide, retry_after
+from workers.streams import Streams
 from workers.uploads import Elsewhere
 from workers.verification import by_origin, demands
 from workers.work import Work
@@ -71,6 +72,8 @@ class Completion:
         # A range of the caller's own is the resource, and not resumable (BF-RANGE-18).
         self._user_range = "range" in names
         self._whole = False
+        several = exchanges.streams > 1
+        self._streams = Streams(work, exchanges, self) if several else None
 
     async def run(self) -> None:
         """Exchange requests and answers until the work is decided, or out of time."""
@@ -121,11 +124,13 @@ class Completion:
             work.fail(f"{work.request.method} is sent once: {work.detail or _UNKNOWN}")
             return
         offset, self._whole = work.length, False
-        answer = Answer(self, work, offset)
+        streams = self._streams
+        answer = Answer(self, work, offset) if streams is None else streams.main(offset)
+        follow = self.follow if streams is None else streams.follow
         try:
             async with self._exchanges.opened(work.request) as body:
                 await self._begin_attempt()
-                await self._follow(self._outgoing(offset, body), answer)
+                await follow(self._outgoing(offset, body), answer)
         except Elsewhere as error:
             self._wait_for_store(str(error))
         except RedirectRefused as error:
@@ -168,7 +173,8 @@ class Completion:
             headers += ranges.range_headers(offset, validators)
         return Outgoing(request.method, request.url, tuple(headers), body)
 
-    async def _follow(self, outgoing: Outgoing, answer: Answer) -> None:
+    async def follow(self, outgoing: Outgoing, answer: Answer) -> None:
+        """Exchange a request, and those to which redirects lead, for a final answer."""
         request, hops = self._work.request, 0
         while True:
             slot, self._slot = self._slot, None
@@ -191,7 +197,7 @@ class Completion:
             if hop.body is not None:
                 hop.body.rewind()
             outgoing, hops = hop, hops + 1
-            answer.hop()
+            answer.hop(hop)
 
     def _uploaded(self, count: int) -> None:
         self._work.uploaded = max(self._work.uploaded, count)
@@ -239,7 +245,7 @@ class Completion:
         """Give the record back if the status is worth another attempt."""
         if head.status < 400:
             return False
-        decision = self._decide(head, offset, self._work.failures + 1)
+        decision = self.decide(head, offset, self._work.failures + 1)
         if not isinstance(decision, Retry):
             return False
         self._work.failures += 1
@@ -248,6 +254,9 @@ class Completion:
 
     def _after_body(self, head: ResponseHead, offset: int) -> None:
         work = self._work
+        if self._streams is not None and self._streams.whole:
+            self._whole = True
+            return
         ending = ranges.finished(
             head,
             work.length,
@@ -304,7 +313,7 @@ class Completion:
         work, offline = self._work, fault is Fault.OFFLINE
         # An origin that is away does not use up the attempts at one that is there.
         failures = 1 + (work.unreached if offline else work.failures)
-        decision = self._decide(fault, offset, failures)
+        decision = self.decide(fault, offset, failures)
         if not isinstance(decision, Retry):
             work.fail(f"{fault}: {detail}")
             return
@@ -314,9 +323,10 @@ class Completion:
             work.failures, work.unreached = work.failures + 1, 0
         work.give_back(decision.delay, f"{fault}: {detail}")
 
-    def _decide(
+    def decide(
         self, outcome: ResponseHead | Fault, offset: int, failures: int
     ) -> Retry | Settle:
+        """Decide on an attempt that began at ``offset``, by the rules of retries."""
         work = self._work
         # Progress pardons earlier failures, but not for ever anew (BF-RANGE-16).
         if work.length > offset and work.restarts <= ranges.MAX_RESTARTS:

@@ -72,6 +72,8 @@ class OriginSlots:
         self.origin = origin
         self.line: deque[Waiter] = deque()
         self.taken = 0
+        self.spare = 0
+        """How many slots are wanted that nobody else wants, here or elsewhere."""
         self.reason = ""
         """Why the origin's limit is low, for people."""
         self.contended = False
@@ -121,7 +123,8 @@ class OriginSlots:
     @property
     def wanted(self) -> int:
         """How many exchanges this process could run now."""
-        return self.taken + sum(waiter.wanted for waiter in self.line)
+        spare = 0 if self.contended else self.spare
+        return self.taken + sum(waiter.wanted for waiter in self.line) + spare
 
     def complain(self, reason: str, until: float) -> None:
         """Have the limit lowered for all, and the origin left alone until then."""

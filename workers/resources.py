@@ -43,6 +43,9 @@ class Exchanges:
         self.addresses = settings.allow_networks
         self.record_deadline = settings.record_deadline
         self.decoding = settings.decoding
+        # An object store takes the bytes of a part in their order.
+        self.streams = 1 if store.remote else settings.segments
+        self.segment_size = settings.segment_size
         self.random = random.Random()
         self.policy = RetryPolicy(
             max_attempts=settings.max_attempts,

@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from workers.origin_slots import ALL_TAKEN, OriginBusy, OriginSlots, Slot, Waiter
+
+SPARE_SECONDS = 0.1
+"""How often is looked for a slot that nobody else wants."""
 
 
 class Slots:
@@ -94,6 +98,22 @@ class Slots:
         finally:
             if timer is not None:
                 timer.cancel()
+
+    async def spare(self, origin: str) -> Slot:
+        """Return a slot, to be released, once there is one that nobody waits for."""
+        while True:
+            with suppress(OriginBusy):
+                slot = self.take(origin)
+                if slot is not None:
+                    return slot
+            own = self._own(origin)
+            own.spare += 1
+            try:
+                if self._stirred is not None and own.hungry():
+                    self._stirred(own)
+                await asyncio.sleep(SPARE_SECONDS)
+            finally:
+                own.spare -= 1
 
     def _send_away(self, origin: str, waiter: Waiter, busy: OriginBusy) -> None:
         self.leave(origin, waiter)

@@ -101,15 +101,19 @@ def resumable(
     return proof_of(validators) is not None
 
 
-def range_headers(offset: int, validators: Validators) -> tuple[tuple[str, str], ...]:
+def range_headers(
+    offset: int, validators: Validators, end: int | None = None
+) -> tuple[tuple[str, str], ...]:
     """Return the headers that ask for the bytes from ``offset`` on (BF-REC-03, -04).
 
-    None at offset 0, and never a ``Range`` without its ``If-Range``.
+    With ``end`` for those before it only. None at offset 0, and never a ``Range``
+    without its ``If-Range``.
     """
     proof = proof_of(validators)
     if offset <= 0 or proof is None:
         return ()
-    return ("Range", f"bytes={offset}-"), ("If-Range", proof)
+    last = "" if end is None else end - 1
+    return ("Range", f"bytes={offset}-{last}"), ("If-Range", proof)
 
 
 def parse_http_date(value: str | None) -> datetime | None:

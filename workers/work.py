@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -11,6 +11,7 @@ from anyio import CapacityLimiter, to_thread
 
 from broker.codings import Decoder
 from broker.lanes import Claim, RecordReport
+from broker.parts import FilePart
 from broker.store import BlobStore, Congested, Part
 from schemas.errors import StorageError
 from schemas.records import (
@@ -107,6 +108,7 @@ class Work:
         part, expected = parked.part, self._checkpoint
         if part is not None and expected is not None and part.name == expected.part:
             self.part, parked.part = part, None
+            self._counted = parked._counted
         parked.discard()
 
     @property
@@ -121,6 +123,10 @@ class Work:
     def length(self) -> int:
         """Bytes of the current part, from the first on."""
         return self.part.length if self.part else 0
+
+    @property
+    def _ahead(self) -> int:
+        return self.part.ahead if self.part else 0
 
     @property
     def unsaved(self) -> int:
@@ -146,7 +152,7 @@ class Work:
             self.part = await self._in_thread(self._resume, self._checkpoint)
         if self.part is None:
             self._checkpoint = self.head = self._validators = None
-        self._count(self.length)
+        self._count(self.length + self._ahead)
 
     def _resume(self, checkpoint: Checkpoint) -> Part | None:
         part = self._store.resume(checkpoint, digest=self._hashing)
@@ -186,10 +192,7 @@ class Work:
             return False
         exceeded = self._allowance.take(len(chunk))
         if exceeded is not None:
-            quota = exceeded is RecordResult.QUOTA_EXCEEDED
-            limit = self._allowance.quota if quota else self._allowance.total
-            whose = ", by the policy of the scope" if quota else ""
-            self.settle(exceeded, f"more than {limit} bytes{whose}")
+            self._exceed(exceeded)
             return False
         assert self.part is not None
         try:
@@ -199,6 +202,27 @@ class Work:
             raise
         self._counted += len(chunk)
         return True
+
+    def put(self, offset: int, blocks: Sequence[bytes]) -> bool:
+        """Store bytes at their place; False if they exceed what may be stored (R18).
+
+        To be called only for bytes that an answer proved to be of the part's version.
+        """
+        size = sum(map(len, blocks))
+        exceeded = self._allowance.take(size)
+        if exceeded is not None:
+            self._exceed(exceeded)
+            return False
+        assert isinstance(self.part, FilePart)
+        self.part.put(offset, blocks)
+        self._counted += size
+        return True
+
+    def _exceed(self, result: RecordResult) -> None:
+        quota = result is RecordResult.QUOTA_EXCEEDED
+        limit = self._allowance.quota if quota else self._allowance.total
+        whose = ", by the policy of the scope" if quota else ""
+        self.settle(result, f"more than {limit} bytes{whose}")
 
     def fits(self) -> bool:
         """Whether the record may be as long as its head announces; else it is over."""
@@ -332,7 +356,8 @@ class Work:
         self._offered = state.checkpoint.part if state.checkpoint else ""
         return RecordReport(
             self.index,
-            self._counted if self.result.exposed else 0,
+            # What is ahead of the length nobody can read, nor go on with (R5, R8).
+            self._counted - self._ahead if self.result.exposed else 0,
             self.uploaded,
             self.result,
             self.delay,
@@ -353,6 +378,7 @@ class Work:
 
     def discard(self) -> str:
         """Close the part and leave it where it is; return its name, if there is one."""
+        self._count(self._counted - self._ahead)
         part, self.part = self.part, None
         if part is None:
             return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -236,4 +237,93 @@ def test_a_digest_is_not_given_for_bytes_that_are_not_in_the_file(
     part.flush()
 
     assert part.digest == hashlib.sha256(BODY).hexdigest()
+    part.close()
+
+
+def test_bytes_put_ahead_count_once_all_before_them_are_there(
+    store: DirectoryStore,
+) -> None:
+    """R5, R6: no checkpoint names them earlier, and the digest reads them back."""
+    part = store.create()
+    third, half = len(LARGE) // 3, len(LARGE) // 2
+
+    part.put(half, [LARGE[half:]])
+    part.put(third, [LARGE[third : third + 7], LARGE[third + 7 : half]])
+    before = part.length, part.ahead, part.checkpoint().length
+    part.write(LARGE[: third - 1])
+    part.join()
+    short = part.flush()
+    part.put(third - 1, [LARGE[third - 1 : third]])
+
+    assert before == (0, len(LARGE) - third, 0)
+    assert short == third - 1
+    assert (part.length, part.ahead) == (len(LARGE), 0)
+    assert part.checkpoint().length == len(LARGE)
+    assert part.behind
+    while not part.catch_up():
+        pass
+    assert store.finish([part]) == [None]
+    assert content(store, part.name) == LARGE
+    assert part.digest == hashlib.sha256(LARGE).hexdigest()
+
+
+def test_bytes_may_arrive_while_those_put_earlier_are_hashed(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R6: each is hashed once, by the reader back or as it comes."""
+    half, quarter = len(LARGE) // 2, len(LARGE) // 4
+    part = store.create()
+    part.put(quarter, [LARGE[quarter:half]])
+    part.put(0, [LARGE[:quarter]])
+    reading, may, pread = threading.Event(), threading.Event(), os.pread
+
+    def slow(fd: int, size: int, offset: int) -> bytes:
+        reading.set()
+        assert may.wait(20)
+        return pread(fd, size, offset)
+
+    monkeypatch.setattr(os, "pread", slow)
+    with ThreadPoolExecutor(1) as thread:
+        caught_up = thread.submit(part.catch_up)
+        assert reading.wait(20)
+        part.write(LARGE[half : half + 10])
+        part.flush()
+        may.set()
+        assert caught_up.result(20)
+    hashed = not part.behind
+    part.put(half + 10, [LARGE[half + 10 :]])
+    store.finish([part])
+
+    assert hashed
+    assert not part.behind
+    assert part.digest == hashlib.sha256(LARGE).hexdigest()
+
+
+def test_a_part_that_was_not_hashed_in_time_is_before_it_becomes_a_blob(
+    store: DirectoryStore,
+) -> None:
+    """R6."""
+    part = store.create()
+    part.put(1, [BODY[1:]])
+    part.put(0, [BODY[:1]])
+
+    store.finish([part])
+
+    assert part.digest == hashlib.sha256(BODY).hexdigest()
+
+
+def test_a_part_that_failed_takes_nothing_ahead_either(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    part = store.create()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwritev", full)
+        with pytest.raises(StorageError, match="ENOSPC"):
+            part.put(5, [BODY])
+
+    with pytest.raises(StorageError, match="ENOSPC"):
+        part.put(5, [BODY])
     part.close()

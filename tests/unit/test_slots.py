@@ -156,3 +156,49 @@ async def test_turns_that_another_grants_wait_for_the_grant() -> None:
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
+
+
+async def test_a_spare_slot_is_one_that_nobody_waits_for() -> None:
+    """R25: whoever is modest comes last, however early."""
+    slots, served = Slots(9, 1), list[str]()
+    first, line = slots.take(A), Line("x", served)
+    spare = asyncio.create_task(slots.spare(A))
+    await asyncio.sleep(0)
+    slots.line_up(A, line)
+
+    assert first is not None
+    first.release()
+    [waited] = line.slots
+    assert not spare.done()
+    waited.release()
+
+    (await soon(spare)).release()
+
+
+async def test_a_spare_slot_is_wished_for_only_while_no_process_waits() -> None:
+    """Else it would take the share of somebody's records."""
+    stirred: list[OriginSlots] = []
+    slots = Slots(9, 0, stirred=stirred.append)
+    spare = asyncio.create_task(slots.spare(A))
+    await asyncio.sleep(0)
+    [own] = stirred
+
+    wanted = own.wanted
+    own.heard(own.report(0, tick=False), Grant(0, None, contended=True), 0, 1e12)
+    while_others_wait = own.wanted
+    spare.cancel()
+    await asyncio.gather(spare, return_exceptions=True)
+
+    assert (wanted, while_others_wait) == (1, 0)
+    assert own.spare == 0
+
+
+async def test_a_pause_of_the_origin_only_delays_a_spare_slot() -> None:
+    slots = Slots(9, 1, patience=1)
+    slots.complained(A, "status 429", timedelta(seconds=60))
+    spare = asyncio.create_task(slots.spare(A))
+    await asyncio.sleep(0)
+
+    assert not spare.done()
+    spare.cancel()
+    await asyncio.gather(spare, return_exceptions=True)
