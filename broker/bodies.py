@@ -18,7 +18,7 @@ from collections.abc import (
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import anyio
 from anyio import to_thread
@@ -48,7 +48,7 @@ def travels(request: Request) -> bool:
 
 def named_bodies(
     requests: Iterable[tuple[int, Request]],
-) -> dict[str | int | float | bytes | bytearray | memoryview, Any]:
+) -> dict[int, str]:
     """Return which blob has the body of which request, as Redis keeps it."""
     return {
         at: f"{request.body.store}/{request.body.name}"

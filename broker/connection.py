@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any
@@ -148,6 +148,15 @@ class Connection:
         """
         async with self.answering():
             return await self._pipelining.ask(*command)
+
+    async def ask_all(self, commands: Iterable[tuple[Argument, ...]]) -> list[Any]:
+        """Send several commands together that may be repeated, in this order.
+
+        Raises:
+            Unreachable: the server does not answer.
+        """
+        async with self.answering():
+            return await self._pipelining.ask_all(commands)
 
     async def now(self) -> int:
         """Milliseconds since the epoch by the server's clock, which alone decides."""

@@ -221,10 +221,11 @@ class BackgroundFetchManager:
             known.update(state)
         return known
 
-    def _update(self, state: FetchState) -> None:
-        known = self._registrations.get(state.uid)
+    def _update(self, told: dict[str, object]) -> None:
+        """Read the states of fetches that somebody here holds, and no others."""
+        known = self._registrations.get(str(told.get("uid")))
         if known is not None:
-            known.update(state)
+            known.update(FetchState.from_plain(told))
 
     async def _resynchronise(self) -> None:
         for uid in list(self._registrations):

@@ -7,7 +7,7 @@ moment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -41,6 +41,10 @@ class Pipelining:
             TimeoutError: it took longer than ``patience``.
         """
         return await self._commands.ask(command)
+
+    async def ask_all(self, commands: Iterable[tuple[Argument, ...]]) -> list[Any]:
+        """Return the answers to several commands, of which none waits for another."""
+        return await self._commands.ask_all(commands)
 
     async def aclose(self) -> None:
         """Give up what is under way: those who wait for it are cancelled."""

@@ -8,7 +8,7 @@ forgotten by Redis and swept from the store.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import structlog
@@ -130,19 +130,16 @@ class Registrar:
     async def _stage(self, keys: FetchKeys, requests: Sequence[Request]) -> ScopeRules:
         """Store the requests; return the scope's rules, read on the same way."""
         row: Sequence[bytes | None] = ()
-        async with self._connection.redis.pipeline(transaction=False) as pipe:
-            for start in range(0, len(requests), STAGE_SIZE):
-                batch = list(enumerate(requests[start : start + STAGE_SIZE], start))
-                pipe.hset(
-                    keys.staged, mapping={at: each.encode() for at, each in batch}
-                )
-                pipe.pexpire(keys.staged, STAGE_TTL)
-                if bodies := named_bodies(batch):
-                    pipe.hset(keys.bodies, mapping=bodies)
-                    pipe.pexpire(keys.bodies, STAGE_TTL)
-                pipe.hmget(self._scope.scope_hash, RULES)
-                async with self._connection.answering():
-                    *_, row = await pipe.execute()
+        for start in range(0, len(requests), STAGE_SIZE):
+            batch = list(enumerate(requests[start : start + STAGE_SIZE], start))
+            rows = {at: each.encode() for at, each in batch}
+            *_, row = await self._connection.ask_all(
+                [
+                    *_kept_a_while(keys.staged, rows),
+                    *_kept_a_while(keys.bodies, named_bodies(batch)),
+                    ("HMGET", self._scope.scope_hash, *RULES),
+                ]
+            )
         return ScopeRules.of(row)
 
     def _fields(
@@ -221,3 +218,12 @@ class Registrar:
             await self._queue.enqueue(lanes)
         except Failure as error:
             log.warning("job_not_enqueued", id=state.id, error=str(error))
+
+
+def _kept_a_while(
+    key: str, rows: Mapping[int, str | bytes]
+) -> Iterator[tuple[str | bytes | int, ...]]:
+    """The commands that store fields of a hash, which ends if nothing follows."""
+    if rows:
+        yield "HSET", key, *(part for row in rows.items() for part in row)
+        yield "PEXPIRE", key, milliseconds(STAGE_TTL)

@@ -35,6 +35,8 @@ Size = Annotated[int, BeforeValidator(_bytes), Field(ge=1)]
 Rate = Annotated[int, BeforeValidator(_bytes), Field(ge=1024)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(0))]
 
+_MILLISECOND = timedelta(milliseconds=1)
+
 
 class Settings(BaseSettings):
     """What may be tuned; frozen, passed down from the process's edge."""
@@ -251,4 +253,4 @@ def _shown(default: object) -> str:
 
 def milliseconds(duration: timedelta) -> int:
     """Whole milliseconds, as scripts count them."""
-    return round(duration / timedelta(milliseconds=1))
+    return round(duration / _MILLISECOND)

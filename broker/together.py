@@ -7,7 +7,7 @@ way joins the next batch. The busier a process is, the more share one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from broker.tasks import cancel_all
@@ -34,11 +34,18 @@ class Together(Generic[Item, Answer]):
 
     async def ask(self, item: Item) -> Answer:
         """Return the answer to one item, or raise its error, or that of its batch."""
+        return await self._put(item)
+
+    async def ask_all(self, items: Iterable[Item]) -> list[Answer]:
+        """The same for several, sent in one batch where that has room."""
+        return await asyncio.gather(*map(self._put, items))
+
+    def _put(self, item: Item) -> asyncio.Future[Answer]:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, answer))
         if self._sender is None:
             self._sender = asyncio.create_task(self._send_all(), name=self._name)
-        return await answer
+        return answer
 
     async def aclose(self) -> None:
         """Give up what is under way: those who wait for it are cancelled."""

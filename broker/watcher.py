@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 
 from broker.connection import Connection
 from broker.tasks import cancel_all
+from schemas import codec
 from schemas.errors import Failure, InvalidMessage
-from schemas.fetches import FetchState
 
 log = structlog.get_logger()
 
@@ -32,10 +32,13 @@ class Watcher:
         self,
         connection: Connection,
         channel: str,
-        update: Callable[[FetchState], None],
+        update: Callable[[dict[str, object]], None],
         resynchronise: Callable[[], Awaitable[None]],
     ) -> None:
-        """``resynchronise`` is awaited whenever messages may have been missed."""
+        """``resynchronise`` is awaited whenever messages may have been missed.
+
+        ``update`` raises InvalidMessage where a state is none.
+        """
         self._redis = connection.blocking_client()
         self._channel = channel
         self._update = update
@@ -79,8 +82,6 @@ class Watcher:
                 self._subscribed.set()
             elif message["type"] == "message":
                 try:
-                    state = FetchState.decode(message["data"])
+                    self._update(codec.decode(message["data"]))
                 except InvalidMessage as error:
                     log.warning("progress_message_ignored", error=str(error))
-                else:
-                    self._update(state)

@@ -69,6 +69,8 @@ _ICONS = TypeAdapter(tuple[ImageResource, ...])
 
 
 def _icons(value: Any) -> Any:
+    if value == "[]":  # as nearly always
+        return ()
     return _ICONS.validate_json(value) if isinstance(value, str | bytes) else value
 
 

@@ -25,6 +25,7 @@ from broker.tasks import cancel_all
 from schemas.errors import Failure, StorageError, Unreachable
 from schemas.policies import ScopePolicy
 from workers.backlog import Backlog, Ways
+from workers.checkpoints import Checkpoints
 from workers.complete import Completion
 from workers.origin_slots import ALL_TAKEN, OriginBusy, Slot
 from workers.resources import Exchanges
@@ -98,12 +99,17 @@ class Lane:
         self._stuck_since = self._now()
         self._more = len(opened.claims) >= self._capacity
         self._admit(opened.claims)
-        checkpoints = asyncio.create_task(self._checkpoint_for_ever())
+        checkpoints = Checkpoints(
+            self._running.values,
+            self._exchanges.store,
+            self._settings.checkpoint_interval,
+        )
+        checkpoints.start()
         refusal: Refusal | None = None
         try:
             refusal = await self._work()
         finally:
-            await cancel_all([checkpoints])
+            await checkpoints.stop()
             await self._close(refusal)
         return refusal
 
@@ -382,21 +388,6 @@ class Lane:
 
     async def _cancel(self) -> None:
         await cancel_all(self._running)
-
-    async def _checkpoint_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(self._settings.checkpoint_interval.total_seconds())
-            store, works = self._exchanges.store, list(self._running.values())
-            due = [work for work in works if work.unsaved >= store.worth]
-            # A disk has one thing to do at a time; a network takes its time for each.
-            together = len(due) if store.remote else 1
-            for at in range(0, len(due), together or 1):
-                some = due[at : at + together]
-                await asyncio.gather(*(self._checkpoint(work) for work in some))
-
-    async def _checkpoint(self, work: Work) -> None:
-        with suppress(StorageError):  # the next write tells the record
-            await work.make_checkpoint()
 
     async def _close(self, refusal: Refusal | None) -> None:
         self._backlog.close()

@@ -28,9 +28,7 @@ if redis.call('HLEN', staged) ~= count then
 end
 
 local seq = redis.call('HINCRBY', scope, 'seq', 1)
-for name, value in pairs(fields) do
-  redis.call('HSET', fetch, name, value)
-end
+redis.call('HSET', fetch, unpack(ARGV, 7, #ARGV - 2))
 redis.call('HSET', fetch, 'seq', seq, 'createdAt', now, 'version', 1, 'result', '',
   'failureReason', '', 'downloaded', 0, 'uploaded', 0, 'recordsAvailable', 1,
   'held', fields.hold == '0' and 0 or 1, 'records', count, 'openRecords', count, 'nextRecord', 0, 'announcedAt', 0, 'dirty', 0)
