@@ -134,7 +134,12 @@ class Response:
                     part = checkpoint.part
                     decoder = self._decoder(look.state)
                     await self._reader.open()
-                    blob = self._open(checkpoint.store, part)
+                    try:
+                        blob = self._open(checkpoint.store, part)
+                    except StorageError:
+                        if await self._has(part, name):
+                            raise
+                        continue  # it has gone since, and the next look tells why
                 end = self._readable(look) if blob is not None else 0
                 if blob is not None and position < end:
                     async for block in read_blocks(blob, position, end):
@@ -158,6 +163,10 @@ class Response:
         if not look.outcome.exposed:
             raise unexposed(look, self._head.url)
         return look
+
+    async def _has(self, part: str, name: str) -> bool:
+        checkpoint = (await self._look(name)).state.checkpoint
+        return checkpoint is not None and checkpoint.part == part
 
     def _decoder(self, state: RecordState) -> Decoder | None:
         # By the head of the part that is read, which may be newer than ours.
