@@ -74,7 +74,7 @@ async def test_ids_are_plain_strings_none_of_which_is_another(
 async def test_a_fetch_needs_nothing_of_the_process_that_made_it(
     stage: Stage, tmp_path: Path
 ) -> None:
-    """BF-FETCH-05, BF-FETCH-14, BF-FETCH-23: its headers and its body are kept."""
+    """BF-STATE-04, BF-FETCH-05, -14, -23: its headers and its body are kept."""
     stage.origin.add("/a", b"thanks")
     file = tmp_path / "body"
     file.write_bytes(b"from a file")

@@ -100,7 +100,7 @@ async def test_title_and_icons_may_be_left_out_each(
 async def test_no_attribute_of_a_registration_can_be_set(
     manager: BackgroundFetchManager,
 ) -> None:
-    """BF-IDL-07: whole numbers, exact beyond 2**53."""
+    """BF-IDL-05, BF-IDL-07: whole numbers, exact beyond 2**53."""
     registration = await manager.fetch("x", URL, download_total=2**64 - 1)
 
     assert registration.download_total == 2**64 - 1

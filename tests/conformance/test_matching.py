@@ -1,18 +1,12 @@
-"""§ Match, and § record objects: what an app sees of a record."""
+"""§ Match: which records an app finds, and until when."""
 
 from __future__ import annotations
-
-import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from broker import BackgroundFetchManager, Request
-from broker.policies import write_policy
-from schemas.errors import Aborted, InvalidState, RecordFailed
-from schemas.policies import ScopePolicy
-from tests.conformance.stage import SECONDS, Stage, until_downloaded
-from tests.integration.clock import SCOPE
+from schemas.errors import InvalidState
+from tests.conformance.stage import Stage
 from tests.integration.outcomes import running
 from workers import ServiceWorker
 
@@ -95,67 +89,6 @@ async def test_fragments_do_not_count_and_queries_only_if_wanted(
     assert await registration.match(URL + "?id=4", ignore_search=True) is not None
     with pytest.raises(TypeError):
         await registration.match("http://[")
-
-
-async def test_a_reader_of_bytes_that_were_replaced_has_to_match_again(
-    stage: Stage,
-) -> None:
-    """BF-OBJ-07, R8: a TypeError, and no byte of the other version."""
-    hold, newer = asyncio.Event(), BODY[::-1]
-    stage.origin.add("/a", BODY, cut_after=[200_000], hold=hold, hold_after=100_000)
-    registration = await stage.fetch("/a")
-    blocks: list[bytes] = []
-
-    async with stage.performing(registration):
-        await until_downloaded(registration)
-        body = (await (await stage.record(registration, "/a")).response_ready).body
-        blocks.append(await anext(body))
-        stage.origin.replace("/a", newer)
-        hold.set()
-        reading = asyncio.create_task(_gather(body, blocks))
-        with pytest.raises(TypeError, match="changed while it was read"):
-            await reading
-
-    assert BODY.startswith(b"".join(blocks))
-    assert await stage.read(registration, "/a") == newer
-
-
-async def _gather(body: AsyncIterator[bytes], blocks: list[bytes]) -> None:
-    async for block in body:
-        blocks.append(block)
-
-
-async def test_a_response_that_may_not_be_shown_is_an_error_of_its_reason(
-    stage: Stage,
-) -> None:
-    """BF-OBJ-08, BF-OBJ-09, BF-STATE-06: fetch-error, quota, total and abort."""
-    stage.origin.add("/a", BODY)
-    stage.origin.add("/from", b"", status=302, headers={"Location": "/a"})
-    refused = Request(stage.origin.url("/from"), redirect="error")
-
-    error = await stage.perform(await stage.manager.fetch("error", refused))
-    total = await stage.perform(await stage.fetch("/a", id="total", download_total=9))
-    aborted = await stage.fetch("/a", id="aborted")
-    await aborted.abort()
-    await write_policy(stage.manager.connection, SCOPE, ScopePolicy(max_bytes=9))
-    quota = await stage.perform(await stage.fetch("/a", id="quota"))
-
-    reasons = {
-        error: "fetch-error",
-        total: "download-total-exceeded",
-        quota: "quota-exceeded",
-    }
-    for registration, reason in reasons.items():
-        [record] = await registration.match_all()
-        with pytest.raises(RecordFailed, match=reason) as failed:
-            await record.response_ready
-        assert failed.value.spec_name == "TypeError"
-        assert registration.failure_reason == reason
-    [record] = await aborted.match_all()
-    async with asyncio.timeout(SECONDS):
-        with pytest.raises(Aborted) as ended:
-            await record.response_ready
-    assert ended.value.spec_name == "AbortError"
 
 
 async def test_records_are_what_was_asked_for_whatever_became_of_them(

@@ -1,4 +1,4 @@
-"""§ Perform a background fetch, complete a record, validate a partial response."""
+"""§ Perform a background fetch: its records together."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from contextlib import closing
 
 import pytest
 
-from broker import BackgroundFetchManager, Request
+from broker import BackgroundFetchManager
 from broker.settings import Settings
-from schemas.errors import RecordFailed
+from schemas.errors import Aborted, RecordFailed
 from tests.conformance.stage import SECONDS, Stage, until_downloaded
-from tests.integration.wire import Scripted
 
 BODY = bytes(range(256)) * 1024
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nhere"
+    )
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def test_records_are_completed_in_parallel_and_keep_their_order(
@@ -56,24 +65,6 @@ async def test_an_abort_overrides_a_record_that_had_failed_before(
 
     assert (registration.result, registration.failure_reason) == ("failure", "aborted")
     assert (await missing.response_ready).status == 404
-
-
-async def test_an_attempt_repeats_the_request_as_it_was(stage: Stage) -> None:
-    """BF-REC-02, BF-REC-03, BF-REC-05, BF-REC-06: and adds Range and its proof."""
-    stage.origin.add("/a", BODY, cut_after=[100_000])
-    wanted = Request(stage.origin.url("/a"), headers={"X-Mine": "1", "Accept": "a/b"})
-
-    registration = await stage.perform(await stage.manager.fetch("x", wanted))
-
-    first, second = stage.origin.log
-    added = {"range", "if-range"}
-    assert registration.result == "success"
-    assert set(second.headers) - set(first.headers) == added
-    assert {name: second.headers[name] for name in first.headers} == first.headers
-    assert second.headers["range"].startswith("bytes=")
-    assert second.headers["range"].endswith("-")
-    assert (first.headers["x-mine"], first.headers["accept"]) == ("1", "a/b")
-    assert first.headers["accept-encoding"] == "identity"
 
 
 async def test_the_counters_move_while_bytes_arrive_for_everybody(
@@ -123,56 +114,6 @@ async def test_what_cannot_be_reached_at_first_is_fetched_when_it_can(
     assert await (await record.response_ready).read() == b"here"
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.readuntil(b"\r\n\r\n")
-    writer.write(
-        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nhere"
-    )
-    await writer.drain()
-    writer.close()
-    await writer.wait_closed()
-
-
-@pytest.mark.parametrize(
-    "empty",
-    [
-        b"Content-Range: bytes 0-99/100\r\nContent-Length: 0",
-        b"Content-Range: bytes 0-99/100\r\nContent-Length: 100",
-        b"Content-Range: bytes */100\r\nContent-Length: 0",
-    ],
-)
-async def test_a_server_that_answers_with_empty_pieces_for_ever_is_given_up(
-    stage: Stage, empty: bytes
-) -> None:
-    """BF-REC-27: at the latest after as many attempts as may pass without a byte."""
-    async with Scripted(b"HTTP/1.1 206 Partial\r\n" + empty + b"\r\n\r\n") as server:
-        registration = await stage.perform(await stage.manager.fetch("x", server.url))
-
-        assert registration.failure_reason == "fetch-error"
-        assert 1 <= server.connections <= stage.settings.max_attempts
-
-
-async def test_a_body_that_its_server_cut_is_never_taken_for_whole(
-    stage: Stage,
-) -> None:
-    """BF-REC-25: by Content-Length and by chunks; without either it cannot be seen."""
-    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n"
-    whole = head + b"\r\nall there is"
-    async with (
-        Scripted(head + b"Content-Length: 9\r\n\r\nhalf") as by_length,
-        Scripted(head + b"Transfer-Encoding: chunked\r\n\r\n9\r\nhalf") as by_chunks,
-        Scripted(whole) as by_close,
-    ):
-        urls = [each.url for each in (by_length, by_chunks, by_close)]
-        registration = await stage.perform(await stage.manager.fetch("x", urls))
-
-        results = [
-            (await record.refresh()).result for record in await registration.match_all()
-        ]
-
-    assert results == ["fetch-error", "fetch-error", "success"]
-
-
 async def test_no_bytes_of_two_origins_become_one_body(stage: Stage) -> None:
     """BF-SEC-15, R7: the same validator elsewhere proves nothing."""
     other = stage.origin.url("/b").replace("127.0.0.1", "localhost")
@@ -220,3 +161,19 @@ async def test_a_download_total_of_zero_is_no_limit(
     registration = await stage.perform(await stage.fetch("/a", download_total=0))
 
     assert (registration.result, registration.downloaded) == ("success", len(BODY))
+
+
+async def test_beyond_the_download_total_everything_ends_at_once(stage: Stage) -> None:
+    """BF-PERF-03, BF-PERF-10, BF-REC-15: what is still under way has been aborted."""
+    stage.origin.add("/slow", BODY, hold=asyncio.Event(), hold_after=10)
+    stage.origin.add("/large", BODY)
+    registration = await stage.fetch("/missing", "/slow", "/large", download_total=999)
+
+    await stage.perform(registration)
+
+    assert registration.failure_reason == "download-total-exceeded"
+    assert registration.downloaded <= 999
+    with pytest.raises(Aborted):
+        await (await stage.record(registration, "/slow")).response_ready
+    with pytest.raises(RecordFailed, match="download-total-exceeded"):
+        await (await stage.record(registration, "/large")).response_ready

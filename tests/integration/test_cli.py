@@ -145,7 +145,7 @@ def test_what_fetch_refuses_is_a_type_error_and_nothing_is_stored(
 def test_an_id_in_use_is_a_type_error_and_the_first_fetch_stays(
     bgfetch: Bgfetch,
 ) -> None:
-    """BF-FETCH-12."""
+    """BF-FETCH-13."""
     bgfetch("fetch", URL, "--id", "ep-5", "--title", "first")
 
     ended = bgfetch("fetch", URL, "--id", "ep-5", "--title", "second")

@@ -68,7 +68,7 @@ async def test_the_report_of_the_last_open_record_ends_the_fetch(
 async def test_a_report_sent_twice_counts_once_and_publishes_once(
     manager: BackgroundFetchManager,
 ) -> None:
-    """R14, R18: the answer to the first was lost."""
+    """BF-STATE-05, R14, R18: the answer to the first was lost."""
     registration = await manager.fetch("a", URLS)
     lane, claims = await take(manager, keys_of(registration))
 

@@ -105,6 +105,7 @@ def test_a_location_is_resolved_as_browsers_do(location: str, url: str) -> None:
 def test_a_url_that_may_not_be_fetched_is_refused_after_a_redirect_too(
     location: str, reason: str
 ) -> None:
+    """BF-SEC-06, BF-SEC-08."""
     with pytest.raises(RedirectRefused, match=reason) as refused:
         next_hop(
             GET,
@@ -131,6 +132,7 @@ def test_two_different_locations_are_refused_and_two_equal_ones_are_one() -> Non
 
 
 def test_the_twentieth_redirect_is_the_last() -> None:
+    """BF-SEC-11."""
     assert next_hop(GET, answer("/x"), count=19) is not None
     with pytest.raises(RedirectRefused, match="more than 20 redirects"):
         next_hop(GET, answer("/x"), count=20)
@@ -151,6 +153,7 @@ def test_an_upgrade_to_https_is_taken() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_mode_error_refuses_and_mode_manual_leaves_a_redirect(status: int) -> None:
+    """BF-SEC-12."""
     assert next_hop(GET, answer("/x", status), count=0, mode="manual") is None
     with pytest.raises(RedirectRefused, match="not allowed"):
         next_hop(GET, answer("/x", status), count=0, mode="error")
@@ -174,6 +177,7 @@ def test_mode_error_refuses_and_mode_manual_leaves_a_redirect(status: int) -> No
 def test_the_method_follows_the_rules_of_fetch(
     status: int, method: str, becomes: str
 ) -> None:
+    """BF-SEC-11."""
     sent = Outgoing(method, HERE, POST.headers, POST.body)
 
     hop = next_hop(sent, answer("/x", status), count=0)
@@ -191,6 +195,7 @@ def test_the_method_follows_the_rules_of_fetch(
     ["https://other.example/", "https://origin.example:8443/", "//www.origin.example/"],
 )
 def test_secrets_do_not_leave_their_origin(location: str) -> None:
+    """BF-SEC-11."""
     sent = Outgoing("GET", HERE, (*GET.headers, ("X-Ours", "s")))
 
     hop = next_hop(sent, answer(location), count=0, secrets=["x-ours"])

@@ -104,6 +104,7 @@ def test_a_password_is_not_repeated_in_the_message() -> None:
 
 @pytest.mark.parametrize("port", sorted(BAD_PORTS))
 def test_a_bad_port_is_blocked(port: int) -> None:
+    """BF-SEC-08."""
     with pytest.raises(InvalidURL, match=f"port {port} is blocked"):
         parse_url(f"https://e.example:{port}/", None)
     with pytest.raises(InvalidURL, match=f"port {port} is blocked"):
@@ -126,6 +127,7 @@ def test_there_are_83_bad_ports_and_no_usual_one_among_them() -> None:
     ],
 )
 def test_every_spelling_of_a_forbidden_address_is_refused(host: str) -> None:
+    """BF-SEC-07."""
     url = parse_url(f"http://{host}/x", None)
 
     with pytest.raises(ForbiddenAddress, match="BGFETCH_ALLOW_NETWORKS"):
