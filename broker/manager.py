@@ -22,7 +22,7 @@ from broker.subscribers import Subscribers
 from broker.watcher import Watcher
 from schemas.errors import InvalidState, RejectedFetch
 from schemas.fetches import FetchState, Priority
-from schemas.names import check_id, check_scope
+from schemas.names import check_id, check_scope, is_uid
 from schemas.options import FetchOptions, ImageResource
 from schemas.policies import Permission
 from schemas.requests import Request
@@ -188,6 +188,8 @@ class BackgroundFetchManager:
 
     async def lookup(self, uid: str) -> BackgroundFetchRegistration | None:
         """Return the retained fetch with this uid, or None."""
+        if not is_uid(uid):  # other names may be those of other keys
+            return None
         known = self._registrations.get(uid)
         if known is not None:
             try:

@@ -12,7 +12,6 @@ JSON alone does not make a job safe: RQ imports and calls whatever path it names
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,6 +37,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from typing_extensions import override
 
 from broker.connection import told_apart
+from schemas.names import is_uid
 
 # Priority -> RQ queue, in the order in which workers empty them.
 QUEUES: Mapping[str, str] = MappingProxyType(
@@ -47,7 +47,6 @@ PERFORM = "workers.fetch.perform"
 RESULT_TTL = timedelta(seconds=60)
 FAILURE_TTL = timedelta(days=1)
 
-_UID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _ENQUEUE_SHA = hashlib.sha1(
     UNIQUE_ENQUEUE_SCRIPT.encode(), usedforsecurity=False
 ).hexdigest()
@@ -171,7 +170,7 @@ class LaneJobClass(Job):
         if name != PERFORM:
             return f"function {name!r:.80} is not {PERFORM}"
         match args:
-            case [str(), str(uid)] if _UID.fullmatch(uid):
+            case [str(), str(uid)] if is_uid(uid):
                 bound = self.instance is not None or self.kwargs
                 return "it has more than a scope and a uid" if bound else None
         return f"its arguments are not a scope and a uid: {args!r:.80}"

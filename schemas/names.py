@@ -8,6 +8,7 @@ import secrets
 from schemas.errors import InvalidName
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_UID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 MAX_ID_BYTES = 1024
 RESERVED = frozenset(
     {
@@ -81,6 +82,11 @@ def check_id(id: str) -> str:
 def new_uid() -> str:
     """Draw the name that one background fetch keeps for ever: 32 hex digits."""
     return secrets.token_hex(16)
+
+
+def is_uid(text: str) -> bool:
+    """Whether ``text`` has the form of a uid: as a part of a key it names no other."""
+    return bool(_UID.fullmatch(text))
 
 
 def _check(kind: str, value: str) -> str:
