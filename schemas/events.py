@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from schemas.errors import ConfigError
 from schemas.fetches import FailureReason, FetchState, Result
-from schemas.messages import VERSION, Message
+from schemas.messages import VERSION, Many, Message
 
 
 class EventType(StrEnum):
@@ -118,7 +118,7 @@ class DeadLetter(Message):
     failures: int = 0
     reason: str = ""
     """Why the last attempt failed, or what was wrong."""
-    attempts: tuple[DeliveryAttempt, ...] = ()
+    attempts: Many[DeliveryAttempt] = ()
     """The newest fifty, oldest first."""
     message: EventMessage | None = None
     """The event, unless it is unreadable or large."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, TypeAdapter
 
 from schemas.errors import InvalidMessage
-from schemas.messages import Message
+from schemas.messages import Many, Message
 from schemas.options import ImageResource
 
 
@@ -65,7 +65,7 @@ class Progress:
     paused: bool = False
 
 
-_ICONS = TypeAdapter(tuple[ImageResource, ...])
+_ICONS = TypeAdapter(Many[ImageResource])
 
 
 def _icons(value: Any) -> Any:
@@ -81,7 +81,7 @@ class FetchState(Message):
     id: str
     scope: str
     title: str = ""
-    icons: Annotated[tuple[ImageResource, ...], BeforeValidator(_icons)] = ()
+    icons: Annotated[Many[ImageResource], BeforeValidator(_icons)] = ()
     download_total: Bytes = 0
     downloaded: Bytes = 0
     upload_total: Bytes = 0

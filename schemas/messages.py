@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from functools import cache
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from schemas import codec
@@ -18,6 +18,8 @@ VERSION = 1
 
 _FORM = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True)
 _T = TypeVar("_T")
+Many = Annotated[tuple[_T, ...], FailFast()]
+"""Values of one kind. The first wrong one is told, and not the million after it."""
 
 
 class Message(BaseModel):

@@ -9,6 +9,7 @@ from schemas.errors import InvalidName
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _UID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_MAX_SHOWN = 100  # characters of what is wrong
 MAX_ID_BYTES = 1024
 RESERVED = frozenset(
     {
@@ -91,8 +92,11 @@ def is_uid(text: str) -> bool:
 
 def _check(kind: str, value: str) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
+        shown = repr(value)
+        if len(shown) > _MAX_SHOWN:
+            shown = f"{shown[:_MAX_SHOWN]}…"
         raise InvalidName(
-            f"{value!r} is no {kind} name: use 1 to 64 letters, digits, '.', '_' "
+            f"{shown} is no {kind} name: use 1 to 64 letters, digits, '.', '_' "
             "or '-', starting with a letter or digit"
         )
     return value

@@ -24,7 +24,7 @@ from schemas.errors import (
     NotAllowed,
     QuotaExceeded,
 )
-from schemas.messages import Message
+from schemas.messages import Many, Message
 from schemas.urls import host_of, origin_of, parse_url
 
 _PATTERN = re.compile(
@@ -111,9 +111,9 @@ class ScopePolicy(Message):
     require_active_worker: bool = False
     """Whether ``fetch()`` fails while the scope has no subscriber."""
     https_only: bool = False
-    allow: tuple[str, ...] = ()
+    allow: Many[str] = ()
     """Patterns of origins; where there are any, no other origin is reached."""
-    deny: tuple[str, ...] = ()
+    deny: Many[str] = ()
     """Patterns of origins that are not reached, allowed or not."""
     max_bytes: int = 0
     """What the responses of one fetch may store, and its bodies; 0 is no limit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from schemas.messages import CompactMessage
+from schemas.messages import CompactMessage, Many
 
 
 class RecordResult(StrEnum):
@@ -42,7 +42,7 @@ class ResponseHead(CompactMessage):
 
     status: int
     status_text: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Many[tuple[str, str]] = ()
     url: str = ""
     redirected: bool = False
 
