@@ -36,12 +36,12 @@ async def test_a_process_takes_no_more_events_than_it_may_handle_at_once(
 
     sw = ServiceWorker(SCOPE)
     sw.onbackgroundfetchclick = handle
-    registration = await manager.fetch("x", URL)
+    fetches = [await manager.fetch(str(number), URL) for number in range(6)]
     async with running(sw, settings), asyncio.timeout(PATIENCE):
         while not await manager.subscribers.look():  # noqa: ASYNC110 - Redis tells
             await asyncio.sleep(0.02)
-        for _ in range(6):
-            await registration.click()
+        for each in fetches:  # events of one fetch would wait for each other
+            await each.click()
         await manager.connection.ask(
             "EVAL", PUBLISH_MANY, 1, ScopeKeys(SCOPE).events, WAITING
         )

@@ -577,6 +577,7 @@ def test_doctor_masks_the_password_of_redis(bgfetch: Bgfetch) -> None:
 
 
 def test_doctor_warns_of_a_redis_that_forgets(bgfetch: Bgfetch, redis_url: str) -> None:
+    """Faults row 78: one that evicts keys drops fetches silently."""
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:

@@ -120,7 +120,7 @@ async def test_what_was_sifted_is_read_again_after_a_lost_answer(
 async def test_a_publication_costs_the_same_however_many_subscribe(
     manager: BackgroundFetchManager, process: Process
 ) -> None:
-    """R11: with a filter too, as long as it is the same; counted, not timed."""
+    """Faults row 94, R11: with one filter for many, too; counted, not timed."""
 
     async def commands() -> int:
         """How many commands an abort takes, its script's own among them."""
@@ -513,7 +513,7 @@ def test_a_pattern_matches_what_it_says(
 
 
 def test_no_pattern_is_slow(redis_url: str) -> None:
-    """R22: the pattern of a thousand stars, which takes a naive matcher for ever."""
+    """Faults row 81, R22: a thousand stars, which take a naive matcher for ever."""
     from redis import Redis
 
     with Redis.from_url(redis_url, socket_timeout=60) as redis:

@@ -297,6 +297,8 @@ def test_a_job_that_cannot_be_read_can_be_loaded_and_recorded(
 
 
 def test_a_pickle_is_never_opened(redis: Redis, tmp_path: Path) -> None:
+    """Faults row 80: not even where a worker's serializer would."""
+
     class Bomb:
         @override
         def __reduce__(self) -> tuple[Any, ...]:

@@ -306,6 +306,7 @@ def test_a_suspended_worker_takes_nothing_until_it_is_resumed(
 def test_jobs_that_are_no_lanes_do_not_stop_the_others(
     redis_url: str, redis: Redis, tmp_path: Path
 ) -> None:
+    """Faults row 80: as RQ's default serializer makes them, and by other names."""
     foreign = Queue(QUEUES["auto"], connection=redis)
     pickled = foreign.enqueue("os.mkdir", str(tmp_path / "pickled"))
     forbidden = Queue(QUEUES["auto"], connection=redis, serializer=JSONSerializer)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-ROWS = range(20, 76)
-"""Redirects and addresses, origins, workers and disks."""
+ROWS = range(20, 95)
+"""Redirects and addresses, origins, workers, disks, Redis, messages and events."""
 OTHERWISE = {
     23: "a public address that is met before the private one is dialled, and succeeds",
     48: "a 206 that is all of it succeeds, as in the specification (BF-RANGE-01)",
@@ -17,8 +17,13 @@ OTHERWISE = {
     60: "520 to 527 are bad at once: the ruling lists the statuses that are retried",
     61: "no renegotiation: TLS 1.3 has none, and Python's ssl cannot ask for one",
     65: "what a dashboard does with a body is tested with the dashboard",
+    79: "a message may have 4 MiB; of two values for a key the last counts",
+    80: "no worker has to refuse a serializer: a lane job is JSON whatever it has",
 }
 """Rows that are tested but in part, or whose outcome is another by a ruling."""
+
+NOT_YET = {85: "there is no dashboard"}
+"""Rows that are tested with what they are about."""
 
 _NAMED = re.compile(
     r"\bfaults?(?: rows?)? ([0-9]+(?:(?:,? and |, | to )[0-9]+)*)", re.I
@@ -59,5 +64,5 @@ def test_rows_are_found_in_any_of_their_spellings() -> None:
 
 
 def test_every_row_is_named_by_a_test() -> None:
-    assert sorted(set(ROWS) - named()) == []
+    assert sorted(set(ROWS) - set(NOT_YET) - named()) == []
     assert set(OTHERWISE) <= set(ROWS)

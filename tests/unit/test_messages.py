@@ -51,6 +51,7 @@ def nested(depth: int) -> bytes:
     ],
 )
 def test_bytes_that_are_no_message_raise_one_error(data: bytes) -> None:
+    """Faults row 79."""
     with pytest.raises(InvalidMessage):
         codec.decode(data)
 
