@@ -7,7 +7,7 @@ not lose its delivery (R24).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 from redis import Redis
@@ -19,9 +19,12 @@ from broker.stream import Begun, Subscription
 
 log = structlog.get_logger()
 
+AT_ONCE = 500
+"""Deliveries in one call: a script's work is bounded (R22)."""
+
 
 class Keeper:
-    """Extends every lease of a process in one script call, three times in a lease."""
+    """Extends every lease of a process, in few script calls, three times in a lease."""
 
     def __init__(
         self,
@@ -54,12 +57,21 @@ class Keeper:
 
     def _run(self) -> None:
         while not self._stop.wait(self._beat):
-            keys, arguments = self._subscription.extension(self._held())
-            try:
-                lost = self._extend(keys=keys, args=arguments)
-            except (RedisError, OSError) as error:
-                log.warning("leases_not_extended", error=str(error))
-                self._redis.connection_pool.disconnect()  # a replica's, maybe
-                continue
-            for delivery in lost:
-                self._lost(delivery.decode())
+            held = tuple(self._held())
+            # Without any, too: the process keeps its own place.
+            for start in range(0, max(1, len(held)), AT_ONCE):
+                if not self._extended(held[start : start + AT_ONCE]):
+                    break
+
+    def _extended(self, held: Sequence[Begun]) -> bool:
+        """Extend some; False if Redis is away."""
+        keys, arguments = self._subscription.extension(held)
+        try:
+            lost = self._extend(keys=keys, args=arguments)
+        except (RedisError, OSError) as error:
+            log.warning("leases_not_extended", error=str(error))
+            self._redis.connection_pool.disconnect()  # a replica's, maybe
+            return False
+        for delivery in lost:
+            self._lost(delivery.decode())
+        return True

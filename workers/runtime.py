@@ -41,6 +41,8 @@ log = structlog.get_logger()
 
 BLOCK = timedelta(seconds=1)
 READ_AT_ONCE = 100
+HEAD_START = 3
+"""Turns of the loop in which what was read is sent to begin; the next read waits."""
 PAUSE_SECONDS = 1.0
 """How long Redis is left alone after it did not answer."""
 HAND_BACK_SECONDS = 5.0
@@ -163,6 +165,8 @@ class Runtime:
                 free = await self._free()
                 rows = await subscription.read(min(free, READ_AT_ONCE), BLOCK)
                 self._admit(dispatcher, rows)
+                for _ in range(HEAD_START):
+                    await asyncio.sleep(0)
             except (Failure, QuotaExceeded) as error:
                 log.warning("subscriber_waits_for_redis", error=str(error))
                 answer_lost = True
