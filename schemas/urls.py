@@ -106,7 +106,8 @@ def origin_of(url: str) -> str:
 
     ``https://h:443/x`` was serialised without its port: ``https://h`` (RFC 6454 § 6.2).
     """
-    return "/".join(url.split("/", 3)[:3])
+    end = url.find("/", len("https://"))
+    return url if end < 0 else url[:end]
 
 
 def host_of(url: str) -> str:

@@ -105,13 +105,12 @@ def _user_agent() -> str:
 def _framing(fields: Sequence[tuple[str, str]]) -> tuple[int | None, bool]:
     lengths: list[str] = []
     codings: list[str] = []
-    for name, value in fields:
-        if len(name) in _SIZES:
-            match name.lower():
-                case "content-length":
-                    lengths += [part.strip() for part in value.split(",")]
-                case "transfer-encoding":
-                    codings.append(value.lower())
+    for name, value in [row for row in fields if len(row[0]) in _SIZES]:
+        match name.lower():
+            case "content-length":
+                lengths += [part.strip() for part in value.split(",")]
+            case "transfer-encoding":
+                codings.append(value.lower())
     if codings and codings != ["chunked"] and codings != ["identity"]:
         raise _malformed(f"unknown Transfer-Encoding {', '.join(codings)!r}")
     if not lengths:

@@ -142,9 +142,11 @@ class OriginSlots:
 
     def hungry(self) -> bool:
         """Note what is wanted; True if more of it would be granted, as far as known."""
+        if self._granted < self._told:
+            return False  # asked at each exchange: nothing is added up for that
         wanted = self.wanted
         self._peak = max(self._peak, wanted)
-        return self._granted >= self._told < wanted
+        return self._told < wanted
 
     def may_yield(self, now: float) -> bool:
         """Whether there is something to give back for which others wait."""
