@@ -19,6 +19,7 @@ TOOLS = {
     "curl": (("curl",), "curl"),
     "ip": (("ip",), "iproute2"),
     "nginx": (("nginx",), "nginx-light"),
+    "openssl": (("openssl",), "openssl"),
     "redis-server": (("redis-server",), "redis-server"),
     "unshare": (("unshare",), "util-linux"),
 }

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,50 @@ async def test_an_end_without_close_notify_is_an_end_only_where_it_was_told(
     else:
         assert (outcome.result, outcome.body) == ("fetch-error", None)
         assert outcome.attempts > 1
+
+
+async def test_a_second_handshake_before_the_answer_changes_nothing(
+    trial: Trials, authority: trustme.CA, tmp_path: Path, tool: Callable[[str], str]
+) -> None:
+    """Faults row 61: renegotiation, which TLS 1.3 has no more.
+
+    OpenSSL knows the kind alone that proves to be of the same peer (RFC 5746), and
+    verifies its certificate again; so what comes after it is as good as before.
+    """
+    pem = tmp_path / "leaf.pem"
+    leaf = authority.issue_cert("127.0.0.1")
+    leaf.private_key_and_cert_chain_pem.write_to_path(str(pem))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ["-tls1_2", "-cert", str(pem), "-accept", f"127.0.0.1:{port}"]
+    server = await asyncio.create_subprocess_exec(
+        *(tool("openssl"), "s_server", *options),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    try:
+        await _until(server.stdout, b"ACCEPT")
+        async with trial() as worker:
+            working = asyncio.create_task(worker.outcome(f"https://127.0.0.1:{port}/"))
+            await _until(server.stdout, b"Accept-Encoding: ")
+            server.stdin.write(b"r\n")  # its command, if it reads nothing before it
+            await _until(server.stdout, b"SSL_do_handshake -> 1")
+            server.stdin.write(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok\n")
+            outcome = await working
+    finally:
+        server.kill()
+        await server.wait()
+
+    assert (outcome.result, outcome.body) == ("success", b"ok")
+
+
+async def _until(output: asyncio.StreamReader, words: bytes) -> None:
+    async with asyncio.timeout(30):
+        while words not in (line := await output.readline()):
+            assert line, f"it never said {words!r}"
 
 
 async def test_a_redirect_from_https_to_http_fails_its_record(

@@ -15,7 +15,7 @@ OTHERWISE = {
     48: "a 206 that is all of it succeeds, as in the specification (BF-RANGE-01)",
     56: "there are no mirrors: a redirect that leads elsewhere stands for them",
     60: "520 to 527 are bad at once: the ruling lists the statuses that are retried",
-    61: "no renegotiation: TLS 1.3 has none, and Python's ssl cannot ask for one",
+    61: "a renegotiation succeeds, since it proves to be of the same peer (RFC 5746)",
     65: "what a dashboard does with a body is tested with the dashboard",
     79: "a message may have 4 MiB; of two values for a key the last counts",
     80: "no worker has to refuse a serializer: a lane job is JSON whatever it has",
