@@ -43,6 +43,8 @@ def told(
     redis_server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, list[Told]]:
     """What became of each name, in a network of its own."""
+    if sys.platform != "linux":
+        pytest.skip("namespaces are Linux's")
     unshare, _ = find_tool("unshare"), find_tool("ip")
     here = tmp_path_factory.mktemp("names")
     (here / "resolv.conf").write_text(RESOLVER)
