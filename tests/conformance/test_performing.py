@@ -9,9 +9,11 @@ from contextlib import closing
 import pytest
 
 from broker import BackgroundFetchManager
+from broker.keys import ScopeKeys
 from broker.settings import Settings
 from schemas.errors import Aborted, RecordFailed
 from tests.conformance.stage import SECONDS, Stage, until_downloaded
+from tests.integration.clock import SCOPE
 
 BODY = bytes(range(256)) * 1024
 
@@ -177,3 +179,30 @@ async def test_beyond_the_download_total_everything_ends_at_once(stage: Stage) -
         await (await stage.record(registration, "/slow")).response_ready
     with pytest.raises(RecordFailed, match="download-total-exceeded"):
         await (await stage.record(registration, "/large")).response_ready
+
+
+async def test_whenever_an_abort_comes_there_is_one_event_and_its_answer_says_which(
+    stage: Stage,
+) -> None:
+    """BF-ABORT-04, BF-PERF-05, BF-PERF-07: True is abort, False is success."""
+    stage.origin.add("/a", b"body")
+    answers: dict[str, bool] = {}
+
+    for moment in range(36):
+        registration = await stage.fetch("/a", id=f"x{moment}")
+        async with stage.performing(registration):
+            for _ in range(moment // 6):
+                await stage.manager.connection.ping()
+            for _ in range(moment % 6 * 5):
+                await asyncio.sleep(0)
+            answers[registration.uid] = await registration.abort()
+        expected = "failure" if answers[registration.uid] else "success"
+        assert registration.result == expected
+
+    ask = stage.manager.connection.ask
+    rows = await ask("XRANGE", ScopeKeys(SCOPE).events, "-", "+")
+    published = [fields[b"delivery"].decode() for _, fields in rows]
+    assert sorted(published) == sorted(
+        f"{uid}/backgroundfetch{'abort' if aborted else 'success'}"
+        for uid, aborted in answers.items()
+    )
