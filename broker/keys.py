@@ -72,7 +72,7 @@ class ScopeKeys:
 
     @property
     def scope_hash(self) -> str:
-        """HASH: seq, policy; version, count and filters of the set (R11)."""
+        """HASH: seq, policy, quota, used; version, count, filters of the set (R11)."""
         return f"{PREFIX}{self.scope}"
 
     @property

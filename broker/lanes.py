@@ -58,6 +58,8 @@ class Opened:
     claims: tuple[Claim, ...]
     policy: ScopePolicy
     """That of the scope when the fetch was registered."""
+    granted: int
+    """Bytes that all responses of the fetch may have for now; -1 without a quota."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Answer:
     stale: frozenset[int] = frozenset()
     """Records in the report that this lane no longer holds."""
     claims: tuple[Claim, ...] = ()
+    granted: int = -1
+    """Bytes that all responses of the fetch may have for now; -1 without a quota."""
     paused: bool = False
     """Whether the lane is to give its records back, and to leave within its lease."""
 
@@ -142,14 +146,22 @@ class LaneHold:
         idle = int(fields.get(b"pausedFor", 0))
         age = timedelta(milliseconds=reply[4] - state.created_at - idle)
         policy = ScopePolicy.read(fields.get(POLICY.encode()))
-        return Opened(state, age, tuple(_claims(reply[3])), policy)
+        return Opened(state, age, tuple(_claims(reply[3])), policy, reply[5])
 
     async def report(
-        self, reports: Sequence[RecordReport], *, want: int, held: int
+        self,
+        reports: Sequence[RecordReport],
+        *,
+        want: int,
+        held: int,
+        need: int = -1,
+        keep: int = 0,
     ) -> Answer:
         """Say how records stand, keep the lease, and take up to ``want`` more.
 
-        ``held`` counts the records that the lane holds after this report.
+        ``held`` counts the records that the lane holds after this report. ``need`` is
+        how many bytes all responses of the fetch need now, -1 without a quota;
+        ``keep`` how many of those granted before may be used ere the answer is heard.
         """
         reply = await self._connection.run(
             "report",
@@ -162,6 +174,8 @@ class LaneHold:
                 milliseconds(self._settings.progress_interval * 0.8),
                 want,
                 held,
+                need,
+                keep,
                 *(value for report in reports for value in report.arguments()),
                 *self._place_arguments,
             ],
@@ -173,11 +187,11 @@ class LaneHold:
         paused = reply[0] == b"paused"
         if reply[0] != b"ok" and not paused:
             return Answer(Refusal(reply[0].decode()))
-        _, open_records, due, verdicts, rows = reply
+        _, open_records, due, verdicts, rows, granted = reply
         stale = _stale(reports, verdicts)
         next_due = timedelta(milliseconds=due) if due >= 0 else None
         claims = tuple(_claims(rows))
-        return Answer(None, open_records, next_due, stale, claims, paused)
+        return Answer(None, open_records, next_due, stale, claims, granted, paused)
 
     async def named(self, indexes: Sequence[int]) -> frozenset[str]:
         """Return the parts that Redis names for these records.

@@ -35,7 +35,7 @@ class Order:
         policy = rules.policy
         policy.check_permission(active_worker=rules.active_worker)
         policy.check(self.urls, self.options.download_total)
-        policy.check_upload(self.upload_total)
+        rules.check_upload(self.upload_total, self.options.download_total)
 
     @property
     def upload_total(self) -> int:

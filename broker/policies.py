@@ -8,13 +8,14 @@ from typing import Self
 
 from broker.connection import Connection
 from broker.keys import ScopeKeys
+from schemas.errors import QuotaExceeded
 from schemas.policies import ScopePolicy
 
 POLICY = "policy"
 """Its field in the scope's hash, and in the registration of a fetch."""
 
 
-RULES = (POLICY, "subscribers")
+RULES = (POLICY, "subscribers", "used")
 """The fields of the scope's hash that make its rules, and what they are about."""
 
 
@@ -25,6 +26,8 @@ class ScopeRules:
     policy: ScopePolicy
     active_worker: bool
     """Whether anybody subscribes to the scope, running now or not."""
+    used: int
+    """Bytes that fetches of the scope store, or have reserved, until their release."""
 
     @classmethod
     def of(cls, row: Sequence[bytes | None]) -> Self:
@@ -33,8 +36,23 @@ class ScopeRules:
         Raises:
             InvalidMessage: the policy is none.
         """
-        policy, subscribers = row
-        return cls(ScopePolicy.read(policy), int(subscribers or 0) > 0)
+        policy, subscribers, used = row
+        return cls(ScopePolicy.read(policy), int(subscribers or 0) > 0, int(used or 0))
+
+    def check_upload(self, size: int, download_total: int = 0) -> None:
+        """Refuse so many bytes of bodies, and of responses that are announced.
+
+        Raises:
+            QuotaExceeded: the rules for a fetch, or the quota of the scope, say so.
+        """
+        self.policy.check_upload(size)
+        quota = self.policy.quota
+        if quota and self.used + size + download_total > quota:
+            raise QuotaExceeded(
+                f"the fetch announces {size + download_total} bytes, and {self.used} "
+                f"of the {quota} that the scope may store are taken; "
+                "see `bgfetch scope show`"
+            )
 
 
 async def read_rules(connection: Connection, scope: str) -> ScopeRules:
@@ -62,4 +80,5 @@ async def write_policy(connection: Connection, scope: str, policy: ScopePolicy) 
     Raises:
         Unreachable: Redis does not answer. The rules may have been set.
     """
-    await connection.ask("HSET", ScopeKeys(scope).scope_hash, POLICY, policy.text)
+    key = ScopeKeys(scope).scope_hash
+    await connection.ask("HSET", key, POLICY, policy.text, "quota", policy.quota)

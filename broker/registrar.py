@@ -102,7 +102,7 @@ class Registrar:
             if any(not travels(request) for request in order.requests):
                 # Nobody waits for gigabytes only to hear this.
                 rules = await self._foresee(order)
-                await deposit.store(order.requests, rules.policy.check_upload)
+                await deposit.store(order.requests, rules.check_upload)
             rules = await self._stage(keys, order.requests)
             try:
                 order.check(rules)
@@ -195,6 +195,11 @@ class Registrar:
         )
         if reply[0] == b"duplicate":
             raise self._duplicate(order.id)
+        if reply[0] == b"quota":
+            raise QuotaExceeded(
+                f"others have just taken what {order.id!r} would need of the quota of "
+                f"scope {scope.scope!r}; see `bgfetch scope show`"
+            )
         if reply[0] != b"ok":
             raise Failure(f"the staged requests of {order.id!r} were lost: try again")
         hash_ = dict(zip(reply[1][::2], reply[1][1::2], strict=True))

@@ -117,6 +117,8 @@ class ScopePolicy(Message):
     """Patterns of origins that are not reached, allowed or not."""
     max_bytes: int = 0
     """What the responses of one fetch may store, and its bodies; 0 is no limit."""
+    quota: int = 0
+    """What all fetches of the scope may store at a time, requests too; 0: no limit."""
 
     @classmethod
     def checked(
@@ -128,19 +130,21 @@ class ScopePolicy(Message):
         allow: Iterable[str] = (),
         deny: Iterable[str] = (),
         max_bytes: int = 0,
+        quota: int = 0,
     ) -> Self:
         """Make a policy of what a person wrote.
 
         Raises:
             InvalidURL: a pattern cannot be used.
-            InvalidOptions: ``max_bytes`` is out of range, ``permission`` is unknown.
+            InvalidOptions: a size is out of range, or ``permission`` unknown.
         """
         known = [str(each) for each in Permission]
         if permission not in known:
             told = ", ".join(known)
             raise InvalidOptions(f"permission is one of {told}, got {permission!r}")
-        if not 0 <= max_bytes < 2**53:
-            raise InvalidOptions(f"max_bytes must be in 0 … 2**53-1, got {max_bytes}")
+        for name, size in (("max_bytes", max_bytes), ("quota", quota)):
+            if not 0 <= size < 2**53:
+                raise InvalidOptions(f"{name} must be in 0 … 2**53-1, got {size}")
         return cls(
             permission=Permission(permission),
             require_active_worker=require_active_worker,
@@ -148,6 +152,7 @@ class ScopePolicy(Message):
             allow=tuple(str(OriginPattern.parse(text)) for text in allow),
             deny=tuple(str(OriginPattern.parse(text)) for text in deny),
             max_bytes=max_bytes,
+            quota=quota,
         )
 
     @classmethod

@@ -24,12 +24,13 @@ from broker.store import Durability, Part
 from broker.tasks import cancel_all
 from schemas.errors import Failure, StorageError, Unreachable
 from schemas.policies import ScopePolicy
+from workers.allowance import Allowance
 from workers.backlog import Backlog, Ways
 from workers.checkpoints import Checkpoints
 from workers.complete import Completion
 from workers.origin_slots import ALL_TAKEN, OriginBusy, Slot
 from workers.resources import Exchanges
-from workers.work import Allowance, Work
+from workers.work import Work
 
 log = structlog.get_logger()
 
@@ -94,6 +95,8 @@ class Lane:
             opened.state.downloaded,
             opened.policy.max_bytes,
             self._settings.max_record_bytes or 0,
+            opened.granted,
+            self.hurry,
         )
         self._age, self._opened_at = opened.age, self._now()
         self._stuck_since = self._now()
@@ -362,8 +365,11 @@ class Lane:
         while True:
             held = self._held
             want = 0 if self._stopping else max(0, self._capacity - held)
+            need, keep = self._allowance.claim()
             try:
-                answer = await self._hold.report(reports, want=want, held=held)
+                answer = await self._hold.report(
+                    reports, want=want, held=held, need=need, keep=keep
+                )
             except Unreachable as error:
                 if self._stopping:
                     raise
@@ -372,6 +378,8 @@ class Lane:
                 pause = min(2 * pause, 2.0)
             else:
                 self._reported_at = self._now()
+                if answer.refusal is None:
+                    self._allowance.grant(answer.granted, need)
                 self._more = len(answer.claims) >= want > 0 or (self._more and not want)
                 return answer
 

@@ -89,6 +89,8 @@ class Streams:
         validators, part, least = work.validators, work.part, exchanges.segment_size
         if work.restarts or validators is None or not isinstance(part, FilePart):
             return
+        if work.metered:  # bytes ahead of others cannot wait for an allowance (R18)
+            return
         length = validators.length or 0
         # Another piece of the file would end before the last segment.
         to_the_end = head.status == 200 or (offset > 0 and _goes_to_the_end(head))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -23,33 +22,11 @@ from schemas.records import (
     Validators,
 )
 from schemas.requests import Request
+from workers.allowance import Allowance
 from workers.ranges import validators_of
 from workers.retry import may_repeat
 
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class Allowance:
-    """Bytes that this lane may store; it alone counts them (R18). 0 is no limit."""
-
-    total: int
-    """The fetch's download total."""
-    used: int
-    quota: int = 0
-    """What the policy of the scope grants one fetch."""
-    record: int = 0
-    """What one record may have."""
-
-    def take(self, size: int) -> RecordResult | None:
-        """Count ``size`` bytes, or return which limit that exceeds (BF-REC-15)."""
-        used = self.used + size
-        if self.total and used > self.total:
-            return RecordResult.DOWNLOAD_TOTAL_EXCEEDED
-        if self.quota and used > self.quota:
-            return RecordResult.QUOTA_EXCEEDED
-        self.used = used
-        return None
 
 
 class Work:
@@ -140,6 +117,11 @@ class Work:
         return self.result is not RecordResult.OPEN or self.delay is not None
 
     @property
+    def metered(self) -> bool:
+        """Whether its bytes may have to wait until Redis grants them (R18)."""
+        return self._allowance.granted >= 0
+
+    @property
     def whole(self) -> bool:
         """Whether the part is complete and should become a blob."""
         exposed = (RecordResult.SUCCESS, RecordResult.BAD_STATUS)
@@ -186,13 +168,13 @@ class Work:
         """Store the next bytes; False if they exceed what this fetch may store.
 
         Raises:
-            Congested: the store has no room for them yet.
+            Congested: the store has no room for them yet, or the quota is to be asked.
         """
         if self._allowance.record and self._too_long(self.length + len(chunk)):
             return False
         exceeded = self._allowance.take(len(chunk))
         if exceeded is not None:
-            self._exceed(exceeded)
+            self._exceed(*exceeded)
             return False
         assert self.part is not None
         try:
@@ -211,18 +193,16 @@ class Work:
         size = sum(map(len, blocks))
         exceeded = self._allowance.take(size)
         if exceeded is not None:
-            self._exceed(exceeded)
+            self._exceed(*exceeded)
             return False
         assert isinstance(self.part, FilePart)
         self.part.put(offset, blocks)
         self._counted += size
         return True
 
-    def _exceed(self, result: RecordResult) -> None:
-        quota = result is RecordResult.QUOTA_EXCEEDED
-        limit = self._allowance.quota if quota else self._allowance.total
-        whose = ", by the policy of the scope" if quota else ""
-        self.settle(result, f"more than {limit} bytes{whose}")
+    def _exceed(self, result: RecordResult, detail: str) -> None:
+        self.settle(result, detail)
+        self._count(self._ahead)  # the rest may others have: it goes when Redis knows
 
     def fits(self) -> bool:
         """Whether the record may be as long as its head announces; else it is over."""

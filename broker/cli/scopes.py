@@ -16,6 +16,7 @@ from schemas.sizes import parse_size
 
 if TYPE_CHECKING:
     from broker.manager import BackgroundFetchManager
+    from broker.policies import ScopeRules
     from schemas.policies import ScopePolicy
 
 Name = Annotated[str, typer.Argument(metavar="SCOPE", help="the scope")]
@@ -79,6 +80,15 @@ def set_(
             show_default=False,
         ),
     ] = None,
+    quota: Annotated[
+        int | None,
+        typer.Option(
+            parser=parsed(parse_size),
+            metavar="SIZE",
+            help="what all fetches of the scope may store at a time, bodies too",
+            show_default=False,
+        ),
+    ] = None,
     redis_url: RedisURL = None,
     json: JSON = False,
 ) -> int:
@@ -96,9 +106,9 @@ def set_(
         allow=allow_origin or (),
         deny=deny_origin or (),
         max_bytes=max_bytes or 0,
+        quota=quota or 0,
     )
-    in_scope(scope, redis_url, partial(_write, policy))
-    _print(scope, policy, json)
+    _print(scope, in_scope(scope, redis_url, partial(_write, policy)), json)
     return ExitCode.OK
 
 
@@ -108,22 +118,24 @@ def show(scope: Name, redis_url: RedisURL = None, json: JSON = False) -> int:
     return ExitCode.OK
 
 
-async def _write(policy: ScopePolicy, manager: BackgroundFetchManager) -> None:
+async def _write(policy: ScopePolicy, manager: BackgroundFetchManager) -> ScopeRules:
     from broker.policies import write_policy
 
     await write_policy(manager.connection, manager.scope, policy)
+    return await _read(manager)
 
 
-async def _read(manager: BackgroundFetchManager) -> ScopePolicy:
-    from broker.policies import read_policy
+async def _read(manager: BackgroundFetchManager) -> ScopeRules:
+    from broker.policies import read_rules
 
-    return await read_policy(manager.connection, manager.scope)
+    return await read_rules(manager.connection, manager.scope)
 
 
-def _print(scope: str, policy: ScopePolicy, json: bool) -> None:
+def _print(scope: str, rules: ScopeRules, json: bool) -> None:
+    policy = rules.policy
     if json:
         plain: dict[str, Any] = policy.model_dump(mode="json")
-        put_json({"scope": scope} | plain)
+        put_json({"scope": scope} | plain | {"used": rules.used})
         return
     put(f"scope:      {scope}")
     put(f"permission: {policy.permission}")
@@ -133,3 +145,5 @@ def _print(scope: str, policy: ScopePolicy, json: bool) -> None:
     put(f"deny:       {', '.join(policy.deny) or 'none'}")
     limit = shown_size(policy.max_bytes) if policy.max_bytes else "no limit"
     put(f"max bytes:  {limit}")
+    quota = shown_size(policy.quota) if policy.quota else "no limit"
+    put(f"quota:      {quota}, {shown_size(rules.used)} used")

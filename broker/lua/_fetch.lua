@@ -101,9 +101,19 @@ local function publish(type, event, state, own, ...)
   return record
 end
 
+-- Let this fetch count for so many bytes of the scope's `used` (BF-LIFE-03).
+local function charge(bytes)
+  local before = tonumber(redis.call('HGET', fetch, 'charged') or 0)
+  if bytes ~= before then
+    redis.call('HSET', fetch, 'charged', string.format('%d', bytes))
+    redis.call('HINCRBY', scope, 'used', string.format('%d', bytes - before))
+  end
+end
+
 -- Make the records unreadable and let their bytes go after a grace (R16, BF-PERF-08).
 local function release()
   redis.call('HSET', fetch, 'recordsAvailable', 0, 'releasedAt', now)
+  charge(0)
   announce()
   redis.call('ZADD', agenda, now + release_grace, member)
 end
@@ -111,7 +121,8 @@ end
 -- End the fetch and publish its one completion event (R13, R14). The id is free and
 -- the registration final before anybody can see the event (BF-EVT-05).
 local function settle(result, reason)
-  local names = redis.call('HMGET', fetch, 'id', 'seq', 'uid', 'hold')
+  local names = redis.call('HMGET', fetch, 'id', 'seq', 'uid', 'hold', 'uploadTotal', 'downloaded')
+  charge(tonumber(names[5]) + tonumber(names[6]))
   if redis.call('HGET', active, names[1]) == names[2] .. ':' .. names[3] then
     redis.call('HDEL', active, names[1])
   end

@@ -10,11 +10,42 @@ end
 -- How many lanes this fetch may have now. A limit on its bytes is exact only while one
 -- lane alone counts them (R18).
 local function lanes_allowed(max_lanes, lane_size)
-  local sizes = redis.call('HMGET', fetch, 'openRecords', 'downloadTotal', 'maxBytes')
-  if sizes[2] ~= '0' or (sizes[3] or '0') ~= '0' then
+  local sizes = redis.call('HMGET', fetch, 'openRecords', 'downloadTotal', 'maxBytes', 'limited')
+  if sizes[2] ~= '0' or (sizes[3] or '0') ~= '0' or sizes[4] == '1' then
     return 1
   end
   return math.max(1, math.min(max_lanes, math.ceil(tonumber(sizes[1]) / lane_size)))
+end
+
+-- Under a quota: grant the fetch what its responses need, and something ahead so that
+-- its lane seldom has to ask, but little where the room is scarce; or as much as there is
+-- room for. What the lane keeps is not taken away: it may have used it by now.
+-- Returns the bytes that its responses may have in all (R18).
+local AHEAD = 32 * 1024 * 1024
+local function grant(need, keep)
+  local sizes = redis.call('HMGET', fetch, 'uploadTotal', 'downloadTotal', 'charged')
+  local total = redis.call('HMGET', scope, 'quota', 'used')
+  local uploaded, reserved, charged = tonumber(sizes[1]), tonumber(sizes[2]), tonumber(sizes[3] or 0)
+  local quota, others = tonumber(total[1] or 0), tonumber(total[2] or 0) - charged
+  local wanted = uploaded + math.max(reserved, need)
+  local room = quota == 0 and math.huge or math.max(0, quota - others - wanted)
+  if reserved == 0 then
+    wanted = wanted + math.min(AHEAD, math.floor(room / 8))
+  end
+  if quota > 0 and wanted > charged then
+    wanted = math.min(wanted, math.max(charged, quota - others))
+  end
+  wanted = math.max(wanted, uploaded + keep)
+  charge(wanted)
+  return wanted - uploaded
+end
+
+-- What was granted ahead ends with the right of the lane.
+local function end_grant()
+  local sizes = redis.call('HMGET', fetch, 'limited', 'uploadTotal', 'downloadTotal', 'downloaded', 'result')
+  if sizes[1] == '1' and sizes[5] == '' then
+    charge(sizes[2] + math.max(tonumber(sizes[3]), tonumber(sizes[4])))
+  end
 end
 
 -- Give what a lane works on back to the pool, and forget the lane.
@@ -24,6 +55,7 @@ local function disband(lane)
     redis.call('ZADD', pool, now, index)
   end
   redis.call('HDEL', lanes, lane)
+  end_grant()
 end
 
 -- Records that a lane could take at once.

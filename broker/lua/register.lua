@@ -6,7 +6,8 @@
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lanes wanted   ARGV[6] number of requests
 -- ARGV[7..] registration fields and values, then _places.lua's
 -- Returns {verdict, registration, jobs to enqueue}; verdict is 'ok', also when this very uid was
--- registered before (R23); 'duplicate' if the id is active, 'unstaged' if requests lack.
+-- registered before (R23); 'quota' if the bytes that it announces do not fit in the quota
+-- of the scope; 'duplicate' if the id is active, 'unstaged' if requests lack.
 --@include _fetch
 --@include _places
 local latest, fetches, staged = KEYS[7], KEYS[8], KEYS[9]
@@ -27,11 +28,21 @@ if redis.call('HLEN', staged) ~= count then
   return {'unstaged'}
 end
 
+-- What is announced is reserved, so that a fetch that began is not refused later.
+local quota = redis.call('HMGET', scope, 'quota', 'used')
+local limited = tonumber(quota[1] or 0) > 0
+local announced = tonumber(fields.uploadTotal) + (limited and tonumber(fields.downloadTotal) or 0)
+if limited and (quota[2] or 0) + announced > tonumber(quota[1]) then
+  return {'quota'}
+end
+
 local seq = redis.call('HINCRBY', scope, 'seq', 1)
 redis.call('HSET', fetch, unpack(ARGV, 7, #ARGV - 2))
+charge(announced)
 redis.call('HSET', fetch, 'seq', seq, 'createdAt', now, 'version', 1, 'result', '',
   'failureReason', '', 'downloaded', 0, 'uploaded', 0, 'recordsAvailable', 1,
-  'held', fields.hold == '0' and 0 or 1, 'records', count, 'openRecords', count, 'nextRecord', 0, 'announcedAt', 0, 'dirty', 0)
+  'held', fields.hold == '0' and 0 or 1, 'limited', limited and 1 or 0, 'records', count,
+  'openRecords', count, 'nextRecord', 0, 'announcedAt', 0, 'dirty', 0)
 redis.call('RENAME', staged, requests)
 redis.call('PERSIST', requests)
 redis.call('PERSIST', KEYS[12])
@@ -46,7 +57,7 @@ end
 redis.call('ZADD', agenda, now + FAR, member)
 local line = line_of(fields.priority)
 local nobody_waits = redis.call('EXISTS', line.waiting) == 0
-for lane = 0, lanes - 1 do
+for lane = 0, (limited and 1 or lanes) - 1 do
   wish(line, lane)
 end
 return {'ok', redis.call('HGETALL', fetch), admit(line, nobody_waits)}

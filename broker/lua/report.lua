@@ -5,11 +5,14 @@
 -- then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lane   ARGV[6] nonce   ARGV[7] lease ms
 -- ARGV[8] ms between announcements   ARGV[9] records wanted   ARGV[10] records the lane
--- holds after this call   ARGV[11..] two values a record: '<index> <stored bytes>
--- <uploaded bytes> <result, - while open> <delay ms, - to keep it>', and its record
--- state ('' unchanged); then _places.lua's
--- Returns {'ok', open records, ms until the next is due or -1, verdicts, claims}; the same
--- with 'paused' when the lane is to leave before its lease ends, which stays as it is;
+-- holds after this call   ARGV[11] bytes that responses need under a quota, else -1
+-- ARGV[12] bytes that they may come to have before the lane hears the answer
+-- ARGV[13..] two values a record: '<index> <stored bytes> <uploaded bytes> <result, -
+-- while open> <delay ms, - to keep it>', and its record state ('' unchanged); then
+-- _places.lua's
+-- Returns {'ok', open records, ms until the next is due or -1, verdicts, claims, bytes
+-- that the responses of the fetch may have or -1}; the same with 'paused' when the lane
+-- is to leave before its lease ends, which stays as it is;
 -- {'ended', verdicts, jobs to enqueue} when the fetch ended; {'gone'}, {'settled', jobs
 -- to enqueue} or {'stale'} when this lane may no longer write. Counts are absolute, so a
 -- repetition changes nothing (R18).
@@ -19,6 +22,7 @@
 --@include _places
 local lane, nonce, lease = ARGV[5], ARGV[6], tonumber(ARGV[7])
 local throttle, want, held = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local need, keep = tonumber(ARGV[11]), tonumber(ARGV[12])
 
 local state = redis.call('HMGET', fetch, 'result', 'openRecords', 'failIndex', 'failReason', 'priority',
   'paused')
@@ -78,11 +82,15 @@ local function apply(i)
 end
 
 local verdicts = {}
-for i = 11, #ARGV - 2, 2 do
+for i = 13, #ARGV - 2, 2 do
   verdicts[#verdicts + 1] = apply(i)
 end
 if downloaded ~= 0 then
   redis.call('HINCRBY', fetch, 'downloaded', string.format('%d', downloaded))
+  if need < 0 then
+    redis.call('HINCRBY', fetch, 'charged', string.format('%d', downloaded))
+    redis.call('HINCRBY', scope, 'used', string.format('%d', downloaded))
+  end
 end
 if uploaded ~= 0 then
   redis.call('HINCRBY', fetch, 'uploaded', string.format('%d', uploaded))
@@ -114,4 +122,5 @@ if downloaded ~= 0 or uploaded ~= 0 or seen[2] == '1' then
     redis.call('HSET', fetch, 'dirty', 1)
   end
 end
-return {paused and 'paused' or 'ok', open, next_due(), verdicts, describe(taken)}
+return {paused and 'paused' or 'ok', open, next_due(), verdicts, describe(taken),
+  need < 0 and -1 or grant(need, keep)}

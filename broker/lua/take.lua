@@ -5,15 +5,19 @@
 -- ARGV[1..4] see _fetch.lua   ARGV[5] nonce   ARGV[6] job id   ARGV[7] lease ms
 -- ARGV[8] lanes at most   ARGV[9] records per lane   ARGV[10] records wanted
 -- then _places.lua's
--- Returns {'ok', lane, registration, claims, now ms}, or {verdict, jobs to enqueue} with
--- 'gone', 'settled', 'paused', 'full' or 'idle'. The same nonce gets the same lane again.
+-- Returns {'ok', lane, registration, claims, now ms, bytes that the responses of the
+-- fetch may have, -1 without a quota}, or {verdict, jobs to enqueue} with 'gone',
+-- 'settled', 'paused', 'full' or 'idle'. The same nonce gets the same lane again.
 --@include _fetch
 --@include _lanes
 --@include _claim
 --@include _places
 local nonce, job, lease = ARGV[5], ARGV[6], tonumber(ARGV[7])
 
-local state = redis.call('HMGET', fetch, 'result', 'paused', 'priority')
+local state = redis.call('HMGET', fetch, 'result', 'paused', 'priority', 'limited', 'downloaded')
+local function granted()
+  return state[4] == '1' and grant(tonumber(state[5]), 0) or -1
+end
 if not state[1] then
   return {'gone', pass_on(job)}
 end
@@ -27,7 +31,8 @@ local held = redis.call('HGETALL', lanes)
 for i = 1, #held, 2 do
   if parse_lane(held[i + 1]) == nonce then
     local mine = redis.call('ZRANGEBYSCORE', claims, held[i], held[i])
-    return {'ok', tonumber(held[i]), redis.call('HGETALL', fetch), describe(mine), now}
+    return {'ok', tonumber(held[i]), redis.call('HGETALL', fetch), describe(mine), now,
+      granted()}
   end
 end
 if #held / 2 >= lanes_allowed(tonumber(ARGV[8]), tonumber(ARGV[9])) then
@@ -44,4 +49,4 @@ redis.call('ZADD', line_of(state[3]).places, now + lease, job)
 redis.call('HDEL', fetch, 'patience')
 local taken = claim(lane, tonumber(ARGV[10]))
 plan()
-return {'ok', lane, redis.call('HGETALL', fetch), describe(taken), now}
+return {'ok', lane, redis.call('HGETALL', fetch), describe(taken), now, granted()}

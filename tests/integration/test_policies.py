@@ -173,6 +173,8 @@ def test_the_command_line_sets_and_shows_the_rules_of_a_scope(
         "allow": ["*.example.com", "https://cdn.example"],
         "deny": ["bad.example.com"],
         "maxBytes": 10_000_000,
+        "quota": 0,
+        "used": 0,
     }
     assert "allow:      *.example.com, https://cdn.example" in text
     assert "deny:       none" in other
