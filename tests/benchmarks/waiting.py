@@ -9,7 +9,7 @@ from redis import Redis
 from broker.keys import ScopeKeys
 from tests.benchmarks.listeners import SCOPE
 from tests.benchmarks.measure import cpu_seconds, peak_mib
-from tests.benchmarks.queues import FETCHES, click_all, register
+from tests.benchmarks.queues import FETCHES, click_all, is_drained, register
 from tests.benchmarks.report import Figures
 from tests.benchmarks.stage import Stage, redis_name, stage, wait_for
 
@@ -33,6 +33,8 @@ def measure(scale: float, rounds: int) -> list[Figures]:
     limits["BGFETCH_GRACE"] = "0"
     with stage() as it, it.subscriber("waiting", **limits) as process:
         fetches = it.loop.run(register(it.manager, FETCHES))
+        events = ScopeKeys(SCOPE).events
+        wait_for(lambda: is_drained(it.redis, events, "default"), "the subscriber")
         idle = _extending(it, process, rounds)
         costs = []
         for count, held in ((few, 0), (many, few)):
