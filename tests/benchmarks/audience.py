@@ -98,9 +98,14 @@ class _Audience:
         self, fetch: BackgroundFetchRegistration, rounds: int
     ) -> float:
         clicks = max(rounds, _READ_CLICKS // len(self._names))
+        stream, ask = ScopeKeys(SCOPE).events, self._manager.connection.ask
+        seek = (ask("XGROUP", "SETID", stream, name, "$") for name in self._names)
+        await asyncio.gather(*seek)
         async with AsyncExitStack() as stack:
             readers = [
-                await stack.enter_async_context(Redis.from_url(self._url))
+                await stack.enter_async_context(
+                    Redis.from_url(self._url, socket_timeout=None)
+                )
                 for _ in self._names
             ]
             read = [await self._read(fetch, readers) for _ in range(clicks)]
@@ -114,7 +119,6 @@ class _Audience:
         stream = ScopeKeys(SCOPE).events
         reading: list[asyncio.Future[Any]] = []
         for name, reader in zip(self._names, readers, strict=False):
-            await reader.xgroup_setid(stream, name, "$")
             blocked = reader.xreadgroup(name, "one", {stream: ">"}, block=0)
             reading.append(asyncio.ensure_future(blocked))
         while await self._blocked() < len(readers):  # noqa: ASYNC110 - Redis knows
