@@ -32,6 +32,17 @@ def test_what_is_killed_stopped_and_swapped_leaves_whole_files_of_one_version() 
     assert {"kill", "stop", "mute", "swap"} <= told["faults"].keys()
 
 
+def test_so_it_does_where_files_come_in_segments() -> None:
+    """R3, R5, R7; faults 55."""
+    ended = torture(
+        "resume", "--rounds", "10", "--seed", "8", "--segments", "4", "--json"
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    told = json.loads(ended.stdout)
+    assert (told["rounds"], told["violations"]) == (10, 0)
+
+
 def test_a_worker_killed_at_any_point_leaves_what_the_next_one_makes_good() -> None:
     """BF-LIFE-08, Faults row 67: `torture crash` without --rounds takes every point."""
     ended = torture("crash", "--rounds", "18", "--json")

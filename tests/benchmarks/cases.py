@@ -66,4 +66,6 @@ CASES = (
     Case("tiny-fetches", FETCHES, 2000, 4096, aim={"simple-worker": 3.0}),
     Case("flat", FILES, 100_000, 4096),
     Case("two-workers", FILES, 5000, 4096),
+    Case("segments", BYTES, 1, 64 * MIB, aim={"one stream": 3.0}),
+    Case("segments-unlimited", BYTES, 1, 512 * MIB),
 )

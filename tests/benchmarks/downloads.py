@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from tests.benchmarks import beside, fetches, report, scaling
+from tests.benchmarks import beside, fetches, report, scaling, streams
 from tests.benchmarks.cases import CASES, Case
 from tests.benchmarks.measure import BenchmarkError
 
@@ -19,6 +19,8 @@ SPECIAL: dict[str, Measure] = {
     "tiny-fetches": fetches.measure,
     "flat": scaling.flat,
     "two-workers": scaling.two_workers,
+    "segments": streams.measure,
+    "segments-unlimited": streams.measure,
 }
 """How cases are measured that are not side by side with download programs."""
 

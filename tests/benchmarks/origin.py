@@ -38,6 +38,7 @@ http {{
   server {{
     listen 127.0.0.1:{port};
     root files;
+    limit_rate {rate};
   }}
 }}
 """
@@ -79,8 +80,10 @@ class Origin:
 
 
 @contextmanager
-def serve(directory: Path, count: int, size: int) -> Iterator[Origin]:
+def serve(directory: Path, count: int, size: int, *, rate: int = 0) -> Iterator[Origin]:
     """Write the files into ``directory``, and serve them until the context ends.
+
+    ``rate`` limits each answer, in bytes a second; 0 does not.
 
     Raises:
         BenchmarkError: nginx is missing, or does not start.
@@ -95,7 +98,7 @@ def serve(directory: Path, count: int, size: int) -> Iterator[Origin]:
     for number in range(count):
         _write(files / _name(number), size, block)
     port = _free_port()
-    (directory / "nginx.conf").write_text(_CONFIGURATION.format(port=port))
+    (directory / "nginx.conf").write_text(_CONFIGURATION.format(port=port, rate=rate))
     command = [nginx, "-p", str(directory), "-c", "nginx.conf"]
     with _running(command, directory / "error.log", port):
         yield Origin(f"http://127.0.0.1:{port}/", files, count, size)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from redis.asyncio import Redis
@@ -137,9 +138,17 @@ class Ours:
 
 @contextmanager
 def serve(
-    directory: Path, origin: Origin, *, workers: int = 1, hashed: bool = True
+    directory: Path,
+    origin: Origin,
+    *,
+    workers: int = 1,
+    hashed: bool = True,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Service]:
-    """Start Redis and the workers, with what ``BGFETCH_*`` says otherwise."""
+    """Start Redis and the workers, with what ``BGFETCH_*`` says otherwise.
+
+    ``more`` are such variables for the workers.
+    """
     directory.mkdir(exist_ok=True)
     store = directory / "store"
     with (
@@ -158,6 +167,7 @@ def serve(
             "BGFETCH_DURABILITY": "none",
             "BGFETCH_DIGEST": "sha256" if hashed else "none",
             "BGFETCH_ALLOW_NETWORKS": "loopback",
+            **more,
         }
         logs = [directory / f"worker-{number}.log" for number in range(workers)]
         command = ["-m", "workers.cli", "worker"]

@@ -147,6 +147,15 @@ def test_a_peer_that_is_not_installed_is_named_and_left_out(
 
 
 @pytest.mark.tool("nginx")
+@pytest.mark.tool("aria2c")
+def test_several_streams_are_compared_with_one_and_with_a_program_that_splits() -> None:
+    case = figures(bench(*little("segments", "0.1")))
+
+    assert case["ratio"].keys() == {"one stream", "aria2 -x4"}
+    assert case["ours"] > 0
+
+
+@pytest.mark.tool("nginx")
 def test_people_get_a_table_and_the_notes() -> None:
     ended = bench(*FIFTY_FILES)
 

@@ -67,6 +67,9 @@ def main(arguments: Sequence[str]) -> int:
         "--seed", type=int, default=secrets.randbelow(10**9), help="repeats a torture"
     )
     parser.add_argument("--first", type=int, default=0, help="number of the first one")
+    parser.add_argument(
+        "--segments", type=int, default=1, help="streams of one file; 1 by default"
+    )
     parser.add_argument("--keep", type=Path, help="directory for store, Redis and log")
     parser.add_argument("--json", action="store_true", help="tell nothing on the way")
     chosen = parser.parse_args(arguments)
@@ -83,7 +86,10 @@ def main(arguments: Sequence[str]) -> int:
     ):
         place = Path(directory).absolute()
         place.mkdir(exist_ok=True)
-        work = torture(place, chosen.seed, numbers, tally, _say(chosen.json))
+        tell = _say(chosen.json)
+        work = torture(
+            place, chosen.seed, numbers, tally, tell, segments=chosen.segments
+        )
         try:
             asyncio.run(work)
         except KeyboardInterrupt:
@@ -106,6 +112,7 @@ async def torture(
     tell: Callable[[str], None],
     *,
     workers: int = _WORKERS,
+    segments: int = 1,
 ) -> None:
     """Run these rounds in ``directory``, and count into ``tally``."""
     choose = random.Random(seed)
@@ -115,7 +122,8 @@ async def torture(
             block = numbers[start : start + _BLOCK]
             place = directory / str(block.start)
             place.mkdir()
-            async with _site(place, choose, workers, tell) as site:
+            site_at = _site(place, choose, workers, tell, segments)
+            async with site_at as site:
                 await Rounds(site, seed, tally, tell).run(block, _AT_ONCE)
             tally.faults["answers lost"] += site.relay.lost
         ticker.cancel()
@@ -123,7 +131,11 @@ async def torture(
 
 @asynccontextmanager
 async def _site(
-    directory: Path, choose: random.Random, workers: int, tell: Callable[[str], None]
+    directory: Path,
+    choose: random.Random,
+    workers: int,
+    tell: Callable[[str], None],
+    segments: int,
 ) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         database = Database(directory / "redis")
@@ -150,6 +162,10 @@ async def _site(
             **_WORKER,
             "BGFETCH_REDIS_URL": relay.url,
             "BGFETCH_STORE": os.fspath(store),
+            "BGFETCH_SEGMENTS": str(segments),
+            "BGFETCH_SEGMENT_SIZE": "16KiB",
+            # Segments take only slots that no other round wants.
+            "BGFETCH_ORIGIN_CONNECTIONS": "32" if segments == 1 else "1024",
         }
         fleet = await stack.enter_async_context(
             running(workers, variables, choose, directory / "log")

@@ -111,9 +111,18 @@ class Rounds:
             await self._compare(ended)
             self._ended.append(ended)
         self._tally.rounds += 1
-        site.origin.log.clear()
+        self._count_segments()
         if len(self._ended) > _SECOND_LOOK:
             await self._compare_again(self._ended.popleft())
+
+    def _count_segments(self) -> None:
+        """Count, at one origin, the requests for a range that ends before the file."""
+        log = self._site.origin.log
+        ranges = (seen.headers.get("range", "") for seen in log)
+        ended = sum(bool(asked) and not asked.endswith("-") for asked in ranges)
+        if ended:
+            self._tally.faults["segments"] += ended
+        log.clear()
 
     async def _begin(
         self, plan: Round, shelves: list[Shelf]
