@@ -96,9 +96,14 @@ class Crew:
                     self.complaints.append(f"publisher {process} ended with {code}")
         return bool(self._publishers)
 
-    async def take(self, step: Step) -> None:
-        """Do one thing; what lasts ends later."""
-        place = self._places[int(step.pick * len(self._places))]
+    async def take(self, step: Step, begun: Mapping[int, int]) -> None:
+        """Do one thing; what lasts ends later.
+
+        Of the consumers it meets the one with the most handlers that have ``begun``.
+        """
+        first = int(step.pick * len(self._places))
+        places = [*self._places[first:], *self._places[:first]]
+        place = max(places, key=lambda place: begun.get(place.process, 0))
         match step.kind:
             case Kind.KILL:
                 await self._replace(place, signal.SIGKILL)

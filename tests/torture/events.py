@@ -101,7 +101,7 @@ class Round:
         while await watch.moves():
             drained = not await all.is_publishing() and await watch.drained()
             if steps and (drained or watch.handled >= steps[0].share * owed):
-                await all.take(steps.popleft())
+                await all.take(steps.popleft(), watch.begun)
             elif drained and not all.busy:
                 return []
         return [f"stuck: {watch.groups}"]

@@ -68,7 +68,9 @@ def _become(variables: dict[str, str], leash: int) -> int:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     # The tracebacks that it shows otherwise take the event loop's time for seconds.
-    told = structlog.dev.ConsoleRenderer(exception_formatter=plain_traceback)
+    told = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=plain_traceback
+    )
     structlog.configure(
         processors=[*structlog.get_config()["processors"][:-1], told],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

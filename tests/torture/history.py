@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ class Progress:
         self._read: dict[Path, int] = {}
         self.published = 0
         self.handled = 0
+        self.begun = Counter[int]()
+        """Handlers of each process that have begun, and not ended."""
 
     def look(self) -> None:
         """Count what was written since the last look."""
@@ -59,7 +62,10 @@ class Progress:
             lines = lines[: lines.rfind(b"\n") + 1]
             self._read[path] = self._read.get(path, 0) + len(lines)
             self.published += lines.count(b" answer ") - lines.count(b" -\n")
-            self.handled += lines.count(b" done ")
+            done = lines.count(b" done ")
+            self.handled += done
+            ended = done + lines.count(b" raised ")
+            self.begun[int(path.stem)] += lines.count(b" start ") - ended
 
 
 @dataclass(frozen=True, slots=True)

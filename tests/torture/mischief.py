@@ -37,7 +37,7 @@ class Step:
     share: float
     kind: Kind
     pick: float
-    """Which consumer, as a share of those that there are."""
+    """Which consumer of those that are equally busy, as a share of all."""
     leases: float
     """How long, where it lasts."""
     scripts: tuple[str, str]
@@ -57,7 +57,7 @@ def plan(seed: int, number: int, count: int) -> list[Step]:
             (index + choose.random()) / (count + 1),
             kind,
             choose.random(),
-            choose.choice((0.3, 1.3, 1.8, 2.5)),
+            choose.choice((0.5, 1.8, 2.5, 2.5)),
             (choose.choice(_SCRIPTS), choose.choice(_PUBLISHING)),
         )
         for index, kind in enumerate(kinds[:count])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -64,6 +64,11 @@ class Watch:
     def handled(self) -> int:
         """Deliveries that were handled to the end, of all subscribers."""
         return self._progress.handled
+
+    @property
+    def begun(self) -> Mapping[int, int]:
+        """Handlers of each process that have begun, and not ended."""
+        return self._progress.begun
 
     async def drained(self) -> bool:
         """Whether nobody has anything left to handle now."""

@@ -324,11 +324,12 @@ def test_progress_counts_what_was_written_so_far(tmp_path: Path) -> None:
     publisher.write("answer", 2, "backgroundfetchabort")
     progress = Progress(tmp_path)
     progress.look()
-    consumer.write("done", "f/x/s", 1)
+    for what, delivery in (("start", "x"), ("start", "y"), ("done", "x")):
+        consumer.write(what, f"f/{delivery}/s", 1)
 
     assert (progress.published, progress.handled) == (1, 0)
     progress.look()
-    assert (progress.published, progress.handled) == (1, 1)
+    assert (progress.published, progress.handled, progress.begun[2]) == (1, 1, 1)
 
 
 def test_a_seed_repeats_the_faults_and_has_each_kind() -> None:
