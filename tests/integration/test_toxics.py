@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +16,9 @@ import pytest
 
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from tests.integration.clock import SCOPE
+from broker.stream import Begun, Delivery, Subscription
+from schemas.events import EventMessage
+from tests.integration.clock import SCOPE, Clock
 from tests.integration.outcomes import running
 from tests.torture.fleet import forging
 from tests.torture.relay import Relay
@@ -77,6 +80,30 @@ async def test_a_subscriber_goes_on_over_a_connection_that_is(
         relay.latency, relay.rate = 0.0, 0
 
     assert seen == [("before", 1), ("after", 1)]
+
+
+async def test_a_process_far_from_redis_takes_over_what_a_dead_one_held(
+    relay: Relay, behind: Settings, manager: BackgroundFetchManager
+) -> None:
+    """Faults row 76, R15, guarantee 4: a pass that takes long is no gap in time."""
+    lease = timedelta(seconds=2)
+    dead = Subscription(manager.connection, manager.settings, SCOPE, "default")
+    await dead.join()
+    await (await manager.fetch("x", "https://cdn.example/1")).abort()
+    [(entry, message)] = await dead.read(10, timedelta(seconds=10))
+    begun = await dead.begin(Delivery(entry, EventMessage.decode(message), "default"))
+    await dead.aclose()
+    assert isinstance(begun, Begun)
+    relay.latency = 0.1  # each of its calls takes twice that, and a pass makes many
+    attempts = asyncio.Queue[int]()
+    sw = ServiceWorker(SCOPE)
+    sw.onbackgroundfetchabort = lambda event: attempts.put_nowait(event.attempt)
+
+    async with running(sw, behind.model_copy(update={"lease": lease})):
+        await Clock(manager).age_deliveries("default", timedelta(minutes=1))
+        async with asyncio.timeout(PATIENCE):
+            assert await attempts.get() == 2
+        relay.latency = 0.0
 
 
 @asynccontextmanager
