@@ -36,6 +36,7 @@ usage: python3 run.py COMMAND [ARGUMENT...]
   bench NAME [ARG..]    a benchmark
   torture NAME [ARG..]  faults at random moments, for thousands of rounds
   conformance [--json]  the specification row by row, with the tests that hold it
+  oracle record         what Chromium's own Background Fetch does, for the tests
   ...                   every other command is bgfetch's own; 'help' lists them
 
 The virtual environment is .venv beside this file, or where BGFETCH_VENV says.
@@ -85,6 +86,8 @@ def carry_out(environment: "Environment", command: str, *rest: str) -> int:
         become([python, "-m", "tests.benchmarks", *rest], ROOT)
     elif command == "torture":
         become([python, "-m", "tests.torture", *rest], ROOT)
+    elif command == "oracle":
+        become([python, "-m", "tests.oracle", *rest], ROOT)
     elif command == "conformance":
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = environment.cache("hypothesis")
         become([python, "-m", "tests.conformance", *rest], ROOT)
