@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -13,13 +12,12 @@ from broker.agenda import Agenda
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
 from broker.stream import Subscription
-from broker.tasks import cancel_all
 from schemas.errors import Failure, QuotaExceeded
+from workers.timekeeping import keeping_time
 
 log = structlog.get_logger()
 
 COLLECT_SECONDS = 0.25
-_LEAST_PAUSE = 0.02
 Rows = list[tuple[str, bytes]]
 
 
@@ -48,21 +46,8 @@ class Housekeeping:
 
         ``entries`` are those at work here.
         """
-        telling = asyncio.create_task(self._tell_that_time_passes())
-        try:
+        async with keeping_time(self._agenda, self._settings, name=self._name):
             await self._keep_house(entries, room, admit)
-        finally:
-            await cancel_all([telling])
-
-    async def _tell_that_time_passes(self) -> None:
-        """Leave no gap while Redis answers: a pass that takes long is none (R15)."""
-        loop = asyncio.get_running_loop()
-        while True:
-            began = loop.time()
-            with suppress(Failure, QuotaExceeded):
-                await self._grace()
-            due = began + self._settings.lease.total_seconds() / 4
-            await asyncio.sleep(max(_LEAST_PAUSE, due - loop.time()))
 
     async def _grace(self) -> timedelta:
         return await self._agenda.grace(self._settings.lease, name=self._name)

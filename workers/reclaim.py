@@ -16,6 +16,7 @@ from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.store import BlobStore
 from schemas.errors import Failure, QuotaExceeded
+from workers.timekeeping import keeping_time
 
 log = structlog.get_logger()
 
@@ -38,12 +39,13 @@ class Reclaimer:
 
     async def run(self) -> None:
         """Make a pass four times in a lease, until cancelled."""
-        while True:
-            try:
-                await self.make_pass()
-            except (Failure, QuotaExceeded) as error:
-                log.warning("reclaimer_waits", error=str(error))
-            await asyncio.sleep(self._settings.lease.total_seconds() / 4)
+        async with keeping_time(self._agenda, self._settings):
+            while True:
+                try:
+                    await self.make_pass()
+                except (Failure, QuotaExceeded) as error:
+                    log.warning("reclaimer_waits", error=str(error))
+                await asyncio.sleep(self._settings.lease.total_seconds() / 4)
 
     async def make_pass(self) -> None:
         """Look once at everything that is due.

@@ -114,9 +114,9 @@ class Middleman:
         try:
             await _pour(from_origin, writer)
         finally:
+            to_origin.transport.abort()  # first: the next line may be cancelled
             there.cancel()
             await asyncio.gather(there, return_exceptions=True)
-            to_origin.transport.abort()
 
 
 async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

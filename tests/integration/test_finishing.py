@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import secrets
 from collections.abc import Callable
 from errno import EIO, ENOSPC
 from pathlib import Path
@@ -151,7 +150,7 @@ def test_what_is_planted_at_the_path_of_a_part_is_not_written_to(
     victim = tmp_path / "victim"
     victim.write_text("theirs")
     plant(store.directory / "parts" / ("0" * 32), victim)
-    monkeypatch.setattr(secrets, "token_hex", lambda size: "00" * size)
+    monkeypatch.setattr(os, "urandom", bytes)
 
     with pytest.raises(StorageError, match="EEXIST"):
         store.create()
