@@ -10,7 +10,9 @@ import pytest
 from broker.settings import Settings, settings_table
 from schemas.errors import ConfigError
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+PAGES = [README, *(page.read_text() for page in sorted((ROOT / "docs").glob("*.md")))]
 
 
 def test_the_readme_repeats_the_table_of_settings() -> None:
@@ -18,12 +20,20 @@ def test_the_readme_repeats_the_table_of_settings() -> None:
     assert settings_table() in README
 
 
-def test_the_python_in_the_readme_compiles() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def test_the_python_in_the_documentation_compiles() -> None:
+    found = [re.findall(r"```python\n(.*?)```", page, re.DOTALL) for page in PAGES]
+    blocks = [block for page in found for block in page]
 
-    assert len(blocks) >= 3
+    assert len(blocks) >= 4
     for block in blocks:
         compile(block, "README.md", "exec", flags=0x2000)  # top-level await
+
+
+def test_every_page_that_the_readme_links_to_is_there() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+
+    assert "docs/events.md" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 @pytest.mark.parametrize(
