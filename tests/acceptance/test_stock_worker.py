@@ -1,4 +1,4 @@
-"""RQ's own worker runs the same jobs, with the flags that the README gives."""
+"""RQ's own worker runs the same jobs, with the flags that the documentation gives."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 
 async def rq_worker(redis_url: str, store: Path) -> tuple[int, str]:
-    """Run the README's command until the queues are empty."""
-    text = await asyncio.to_thread((ROOT / "README.md").read_text)
+    """Run the documented command until the queues are empty."""
+    text = await asyncio.to_thread((ROOT / "docs" / "operating.md").read_text)
     command = re.search(r"^rq worker .*$", text, re.MULTILINE)
     assert command is not None
     words = shlex.split(command[0].replace("redis://redis:6379/0", redis_url))

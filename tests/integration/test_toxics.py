@@ -14,22 +14,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from broker.agenda import Agenda
-from broker.connection import Connection
-from broker.keys import FetchKeys
-from broker.lanes import LaneHold, Opened
 from broker.manager import BackgroundFetchManager
-from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.stream import Begun, Delivery, Subscription
-from broker.tasks import cancel_all
 from schemas.events import EventMessage
 from tests.integration.clock import SCOPE, Clock
 from tests.integration.outcomes import running
 from tests.torture.fleet import forging
 from tests.torture.relay import Relay
 from workers.demo.origin import Origin
-from workers.reclaim import Reclaimer
 from workers.service_worker import ServiceWorker
 
 PATIENCE = 100.0
@@ -111,32 +104,6 @@ async def test_a_process_far_from_redis_takes_over_what_a_dead_one_held(
         async with asyncio.timeout(PATIENCE):
             assert await attempts.get() == 2
         relay.latency = 0.0
-
-
-async def test_a_process_far_from_redis_replaces_a_dead_lane(
-    relay: Relay, behind: Settings, manager: BackgroundFetchManager
-) -> None:
-    """Faults row 76, R15, guarantee 7: the same for those who look after fetches."""
-    behind = behind.model_copy(update={"lease": timedelta(seconds=2)})
-    registration = await manager.fetch("x", "https://cdn.example/1")
-    keys = FetchKeys(SCOPE, registration.uid)
-    [job] = await manager.connection.ask("HVALS", keys.jobs)
-    taken = await LaneHold(manager.connection, behind, keys).take(job.decode(), 1)
-    assert isinstance(taken, Opened)
-    relay.latency = 0.2  # a pass takes longer than half a lease, a look not a whole one
-    connection, queue = Connection(behind.found_redis()), JobQueue(behind.found_redis())
-    reclaimer = Reclaimer(Agenda(connection, behind), queue, None, behind)
-    passes = asyncio.create_task(reclaimer.run())
-
-    await Clock(manager).age_lanes(keys, timedelta(minutes=1))
-    async with asyncio.timeout(PATIENCE):
-        while await manager.connection.ask("HLEN", keys.lanes):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-
-    relay.latency = 0.0
-    await cancel_all([passes])
-    await queue.aclose()
-    await connection.aclose()
 
 
 @asynccontextmanager
