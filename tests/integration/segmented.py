@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import random
 
@@ -12,22 +11,11 @@ from broker.records import RecordLook
 from broker.registration import BackgroundFetchRegistration
 from schemas.fetches import Result
 from tests.integration.clock import SCOPE
-from workers.engine import Engine
 
 KiB = 1024
 BODY = random.Random(1).randbytes(2048 * KiB + 7)
 OTHER = random.Random(2).randbytes(len(BODY))
 SEGMENTS = {"segments": 4, "segment_size": 32 * KiB}
-
-
-async def perform(
-    engine: Engine, registration: BackgroundFetchRegistration
-) -> BackgroundFetchRegistration:
-    """Carry one lane of a fetch to its end."""
-    async with asyncio.timeout(60):
-        await engine.perform(SCOPE, registration.uid, "job")
-    await registration.refresh()
-    return registration
 
 
 async def look_at(

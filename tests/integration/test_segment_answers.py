@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -16,22 +16,14 @@ from tests.integration.segmented import (
     SEGMENTS,
     KiB,
     assert_whole,
-    perform,
 )
+from tests.integration.working import perform
 from workers.engine import Engine
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update=SEGMENTS)
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    engine = Engine(settings, reclaiming=False)
-    await engine.start()
-    yield engine
-    await engine.aclose()
 
 
 def _ignore(reply: Reply) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 
@@ -28,22 +28,14 @@ from tests.integration.segmented import (
     KiB,
     assert_whole,
     look_at,
-    perform,
 )
+from tests.integration.working import perform
 from workers.engine import Engine
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update=SEGMENTS)
-
-
-@pytest.fixture
-async def engine(settings: Settings) -> AsyncIterator[Engine]:
-    engine = Engine(settings, reclaiming=False)
-    await engine.start()
-    yield engine
-    await engine.aclose()
 
 
 async def until(condition: Callable[[], bool]) -> None:
