@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
+from anyio import to_thread
+
 from broker.settings import Settings
 from schemas.errors import ConfigError
 from schemas.events import EventType
@@ -67,7 +69,6 @@ class Webhook:
             ConfigError: a secret has the wrong form, or the extra is not installed.
             InvalidName: ``scope`` or ``name`` has the wrong form.
             InvalidURL: ``url`` may not be fetched.
-            Unreachable: there is no Redis, or its name has no address.
         """
         self.service_worker = ServiceWorker(scope, name=name)
         self._url = parse_url(url, None)
@@ -75,7 +76,18 @@ class Webhook:
         self._signers = [_signer(secret) for secret in secrets]
         if not self._signers:
             raise ConfigError("a webhook needs a secret to sign with, got none")
-        seconds = timeout.total_seconds()
+        self._settings = settings
+        self._timeout = timeout
+        for type in EventType:
+            self.service_worker.add_event_listener(type, self.post)
+
+    async def __aenter__(self) -> Self:
+        """Get ready to post.
+
+        Raises:
+            Unreachable: there is no Redis, or its name has no address.
+        """
+        settings, seconds = self._settings, self._timeout.total_seconds()
         limits = TransportLimits(
             connect_timeout=min(seconds, settings.connect_timeout.total_seconds()),
             first_byte_timeout=seconds,
@@ -84,14 +96,10 @@ class Webhook:
         self._transport = Transport(
             limits,
             settings.allow_networks,
-            closed=redis_endpoints(settings.found_redis()),
+            closed=await to_thread.run_sync(redis_endpoints, settings.found_redis()),
             proxy=settings.proxy,
             proxy_resolves=settings.proxy_resolves,
         )
-        for type in EventType:
-            self.service_worker.add_event_listener(type, self.post)
-
-    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
