@@ -17,6 +17,7 @@ from broker.places import described
 from broker.processes import Process, Role, process_name
 from broker.queue import JobQueue
 from broker.settings import Settings
+from broker.store import BlobStore
 from broker.stores import introduce, open_store
 from broker.sweep import Sweep
 from broker.tasks import cancel_all
@@ -57,6 +58,22 @@ class Engine:
         await self._connection.ping()
         store = await to_thread.run_sync(open_store, settings)
         await introduce(self._connection, store)
+        await self._open_exchanges(store)
+        self.reclaimer = Reclaimer(
+            Agenda(self._connection, settings), self._queue, store, settings
+        )
+        works = [self._grants.run(), self._hear_others()]
+        if self._reclaiming:
+            process = Process(Role.WORKER, process_name())
+            works += [
+                self.reclaimer.run(),
+                sweep_for_ever(Sweep(self._connection, store)),
+                beat_for_ever(self._connection, process, settings.lease),
+            ]
+        self._background += [asyncio.create_task(work) for work in works]
+
+    async def _open_exchanges(self, store: BlobStore) -> None:
+        settings = self._settings
         limits = TransportLimits(
             connect_timeout=settings.connect_timeout.total_seconds(),
             first_byte_timeout=settings.first_byte_timeout.total_seconds(),
@@ -81,17 +98,6 @@ class Engine:
         self._exchanges = Exchanges(
             self._transport, store, settings, self._grants.slots
         )
-        for work in (self._grants.run(), self._hear_others()):
-            self._background.append(asyncio.create_task(work))
-        self.reclaimer = Reclaimer(
-            Agenda(self._connection, settings), self._queue, store, settings
-        )
-        if self._reclaiming:
-            sweep = sweep_for_ever(Sweep(self._connection, store))
-            process = Process(Role.WORKER, process_name())
-            beat = beat_for_ever(self._connection, process, settings.lease)
-            for duty in (self.reclaimer.run(), sweep, beat):
-                self._background.append(asyncio.create_task(duty))
 
     async def perform(self, scope: str, uid: str, job_id: str) -> None:
         """Carry one lane of a fetch, if it has room for one (R1)."""
