@@ -34,7 +34,7 @@ class Pipelining:
         )
 
     async def ask(self, *command: Argument) -> Any:
-        """Return the answer to one command. It goes out even if this is cancelled.
+        """Return the answer to one command.
 
         Raises:
             RedisError: the server refused it, or does not answer.

@@ -21,7 +21,7 @@ Send = Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]]
 class Together(Generic[Item, Answer]):
     """Batches of at most so many items, one after the other, in the order asked.
 
-    An item goes out even if its asker is cancelled meanwhile.
+    An item whose asker is cancelled before its batch begins is not sent; later, it is.
     """
 
     def __init__(self, send: Send[Item, Answer], most: int, name: str) -> None:
@@ -60,7 +60,9 @@ class Together(Generic[Item, Answer]):
             while self._waiting:
                 batch = self._waiting[: self._most]
                 del self._waiting[: self._most]
-                await self._send_batch(batch)
+                wanted = [(item, answer) for item, answer in batch if not answer.done()]
+                if wanted:
+                    await self._send_batch(wanted)
         finally:
             self._sender = None
 
