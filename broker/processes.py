@@ -21,6 +21,7 @@ class Role(StrEnum):
 
     WORKER = "worker"
     SUBSCRIBER = "subscriber"
+    GATEWAY = "gateway"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, FetchId, RedisURL, ScopeName, duration_option
-from broker.cli.output import as_json, put, put_json, say
+from broker.cli.output import put, put_json, say
 from broker.cli.running import in_scope
 from broker.cli.show import found
+from broker.plain import as_plain
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -83,7 +84,7 @@ async def _pause(
         return ExitCode.NO
     await (registration.pause() if pausing else registration.resume())
     if json:
-        put_json(as_json(registration.state))
+        put_json(as_plain(registration.state))
     return ExitCode.OK
 
 

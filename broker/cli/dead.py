@@ -11,9 +11,9 @@ import typer
 from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, RedisURL, ScopeName
 from broker.cli.output import is_terminal, put, put_json, say, table
-from broker.cli.quantities import iso
 from broker.cli.running import in_scope
 from broker.cli.sure import Yes, make_sure
+from broker.plain import iso
 
 if TYPE_CHECKING:
     from broker.dead_letters import DeadLetters, LetterFilter

@@ -29,6 +29,7 @@ class Part(StrEnum):
 
     WORKER = "worker"
     SUBSCRIBER = "subscriber"
+    GATEWAY = "gateway"
     REDIS = "redis"
 
 

@@ -6,9 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from broker.cli.quantities import iso, shown_size
+from broker.cli.quantities import shown_size
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -82,12 +82,3 @@ def outcome(state: FetchState) -> str:
 def amount(done: int, total: int) -> str:
     """Bytes that are there, and of how many where that is known."""
     return f"{shown_size(done)} of {shown_size(total)}" if total else shown_size(done)
-
-
-def as_json(state: FetchState) -> dict[str, Any]:
-    """A fetch with the names of the IDL; times in ISO 8601."""
-    plain = state.model_dump(mode="json", by_alias=True)
-    return plain | {
-        "createdAt": iso(state.created_at),
-        "settledAt": iso(state.settled_at),
-    }

@@ -15,7 +15,6 @@ from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, FetchId, RedisURL, ScopeName, WaitTimeout
 from broker.cli.output import (
     amount,
-    as_json,
     is_terminal,
     outcome,
     put,
@@ -23,8 +22,9 @@ from broker.cli.output import (
     say,
     table,
 )
-from broker.cli.quantities import iso, seconds, shown_duration, shown_size
+from broker.cli.quantities import seconds, shown_duration, shown_size
 from broker.cli.running import first_of, in_scope
+from broker.plain import as_plain, iso
 
 if TYPE_CHECKING:
     from broker.manager import BackgroundFetchManager
@@ -68,7 +68,7 @@ async def _with_reasons(
 
 
 def _as_json(state: FetchState, reasons: Mapping[str, str]) -> dict[str, Any]:
-    return as_json(state) | {"waiting": reasons.get(state.uid, "")}
+    return as_plain(state) | {"waiting": reasons.get(state.uid, "")}
 
 
 async def _history(limit: int, manager: BackgroundFetchManager) -> list[FetchState]:
@@ -211,4 +211,4 @@ async def _watch(
 
 async def _print_each(states: AsyncIterator[FetchState]) -> None:
     async for state in states:
-        put_json(as_json(state))
+        put_json(as_plain(state))

@@ -16,13 +16,14 @@ from broker.cli.exits import ExitCode
 from broker.cli.files import Folder, safe_name
 from broker.cli.local import LocalServer, LocalWorker, environment_of, server_for
 from broker.cli.options import Session
-from broker.cli.output import amount, as_json, outcome, put, put_json, say
+from broker.cli.output import amount, outcome, put, put_json, say
 from broker.cli.progress import Follower
 from broker.cli.quantities import seconds
 from broker.cli.records import exit_code, records_of, told_record
 from broker.cli.requests import fingerprint
 from broker.cli.saving import save
 from broker.manager import BackgroundFetchManager, connect
+from broker.plain import as_plain
 from broker.queue import JobQueue
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
@@ -86,7 +87,7 @@ class Call:
         async with connect(scope=self._scope, settings=self._settings) as manager:
             registration = await self._fetch(manager, self._wish.new_id())
             if self._session.json:
-                put_json(as_json(registration.state))
+                put_json(as_plain(registration.state))
             else:
                 put(registration.id)
             if registration.state.prompt:
@@ -198,7 +199,7 @@ class Call:
                 record.as_json() | ({"file": str(file)} if file else {})
                 for record, file in zip(records, files, strict=True)
             ]
-            put_json(as_json(state) | {"recordList": rows})
+            put_json(as_plain(state) | {"recordList": rows})
         else:
             for file in filter(None, files):
                 put(str(file))

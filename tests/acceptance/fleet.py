@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -58,7 +59,8 @@ class Fleet:
             "PYTHONPATH": f"{ROOT}{os.pathsep}{directory}",
         }
         self.processes: list[subprocess.Popen[bytes]] = []
-        self._log = (directory / "log").open("ab")
+        self._told = directory / "log"
+        self._log = self._told.open("ab")
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
         """Start one ``bgfetch`` process."""
@@ -83,6 +85,17 @@ class Fleet:
     def subscribe(self, **environment: str) -> subprocess.Popen[bytes]:
         """Start one process of the subscriber."""
         return self.start("subscribe", "handler:sw", **environment)
+
+    async def serve(self) -> tuple[subprocess.Popen[bytes], str]:
+        """Start a gateway; return it and the origin that it serves."""
+        process = self.start("serve", "--port", "0", "--log-format", "json")
+        async with asyncio.timeout(60):
+            while True:
+                told = await anyio.Path(self._told).read_text()
+                for line in told.splitlines():
+                    if '"gateway_starts"' in line:
+                        return process, str(json.loads(line)["address"])
+                await asyncio.sleep(0.02)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill with SIGKILL: nothing in the process can react."""

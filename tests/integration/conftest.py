@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from httpx2 import AsyncClient
 
 from broker.blobs import Durability
 from broker.cli.app import command_line, run
+from broker.gateway import Server, create_app
 from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
 from broker.stream import Subscription
@@ -115,6 +118,17 @@ def bgfetch(
         return (code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+async def gateway(settings: Settings) -> AsyncIterator[AsyncClient]:
+    """A client of a gateway that runs in this process, on a port of its own."""
+    server = Server(create_app(settings), "127.0.0.1", 0)
+    serving = asyncio.create_task(server.serve())
+    async with AsyncClient(base_url=server.address) as client:
+        yield client
+    server.stop()
+    await serving
 
 
 @pytest.fixture

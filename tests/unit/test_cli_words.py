@@ -15,12 +15,12 @@ from broker.cli.files import MAX_BYTES, Folder, safe_name
 from broker.cli.logs import redacted
 from broker.cli.output import printable
 from broker.cli.quantities import (
-    iso,
     parse_duration,
     parse_moment,
     shown_duration,
     shown_size,
 )
+from broker.plain import iso
 from schemas.errors import BackgroundFetchError, StorageError
 from schemas.sizes import parse_size
 

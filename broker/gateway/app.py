@@ -1,0 +1,42 @@
+"""The gateway's application: its routes, what they share, how errors are told."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from broker.gateway.gateway import Gateway
+from broker.gateway.problems import tell_problems
+from broker.gateway.routes import fetches
+from broker.settings import Settings
+
+API = "/api/v1"
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Make the application; it connects when its server starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        gateway = Gateway(settings)
+        await gateway.start()
+        app.state.gateway = gateway
+        try:
+            yield
+        finally:
+            await gateway.aclose()
+
+    app = FastAPI(
+        title="Background Fetch for servers",
+        version="1",
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    tell_problems(app)
+    app.include_router(fetches.router, prefix=API)
+    return app

@@ -1,0 +1,63 @@
+"""``bgfetch serve``: the gateway, HTTP for programs and pages for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from broker.cli.exits import ExitCode
+from broker.cli.log_options import LogFormat, LogLevel
+from broker.cli.options import RedisURL, Store
+from broker.cli.running import configured, run
+from workers.cli.options import Format, Level
+
+if TYPE_CHECKING:
+    from broker.settings import Settings
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option(help="the address to listen on", metavar="HOST")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8780,
+    redis_url: RedisURL = None,
+    store: Store = None,
+    log_format: Format = LogFormat.AUTO,
+    log_level: Level = LogLevel.INFO,
+) -> int:
+    """Serve the HTTP API and the dashboard.
+
+    TERM or Ctrl-C ends it within seconds, a second one at once. It needs the extra
+    'gateway' (pip install 'background-fetch[gateway]').
+    """
+    from broker.cli.logs import configure
+
+    settings = configured(redis_url=redis_url, store=store)
+    settings = settings.model_copy(update={"redis_url": settings.found_redis()})
+    configure(log_format, log_level)
+    return run(_serve(settings, host, port))
+
+
+async def _serve(settings: Settings, host: str, port: int) -> int:
+    import signal
+
+    import structlog
+
+    from broker.signals import on_first_signal
+    from schemas.errors import ConfigError
+
+    try:
+        from broker.gateway import Server, create_app
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"the gateway needs {error.name}: pip install 'background-fetch[gateway]'"
+        ) from error
+    from workers.upkeep import upkeep
+
+    async with upkeep(settings):
+        server = Server(create_app(settings), host, port)
+        on_first_signal((signal.SIGTERM, signal.SIGINT), lambda _: server.stop())
+        structlog.get_logger().info("gateway_starts", address=server.address)
+        await server.serve()
+    return ExitCode.OK
