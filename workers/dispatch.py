@@ -87,12 +87,17 @@ class Dispatcher:
                 if now < lifetime.deadline
             ]
 
-    def lose(self, delivery: str) -> None:
-        """Another process has the delivery: its event here is inactive at once."""
-        held = self._held.get(delivery)
-        if held is not None:
-            log.warning("delivery_lost", delivery=held[0].delivery.delivery_id)
-            held[1].end()
+    def lose(self, begun: Begun) -> None:
+        """Another process has the delivery: its event here is inactive at once.
+
+        One whose promises have settled was perhaps acknowledged before its lease was
+        to be extended; the answer to that says what came of it. Nor is the next
+        attempt here lost with the one before.
+        """
+        held, lifetime = self._held.get(begun.delivery.member, (None, None))
+        if held is begun and lifetime is not None and lifetime.active:
+            log.warning("delivery_lost", delivery=begun.delivery.delivery_id)
+            lifetime.end()
 
     async def handle(self, entry: str, message: bytes) -> None:
         """Bring one entry of the stream to its conclusion, or leave it to others."""

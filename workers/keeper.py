@@ -33,9 +33,13 @@ class Keeper:
         subscription: Subscription,
         *,
         held: Callable[[], Iterable[Begun]],
-        lost: Callable[[str], object],
+        lost: Callable[[Begun], object],
     ) -> None:
-        """``held`` and ``lost`` are called in the thread; ``lost`` with a delivery."""
+        """``held`` and ``lost`` are called in the thread.
+
+        ``lost`` hears of what was held when it was asked for, and is not any more:
+        another process has it, or it was concluded here in the meantime.
+        """
         self._subscription = subscription
         self._held = held
         self._lost = lost
@@ -72,6 +76,7 @@ class Keeper:
             log.warning("leases_not_extended", error=str(error))
             self._redis.connection_pool.disconnect()  # a replica's, maybe
             return False
+        named = {begun.delivery.member.encode(): begun for begun in held}
         for delivery in lost:
-            self._lost(delivery.decode())
+            self._lost(named[delivery])
         return True

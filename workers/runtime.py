@@ -230,10 +230,10 @@ def run(runtime: Runtime) -> None:
     asyncio.run(main())
 
 
-def _on_loop(dispatcher: Dispatcher) -> Callable[[str], object]:
+def _on_loop(dispatcher: Dispatcher) -> Callable[[Begun], object]:
     """``dispatcher.lose`` for the keeper's thread."""
     loop = asyncio.get_running_loop()
-    return lambda delivery: loop.call_soon_threadsafe(dispatcher.lose, delivery)
+    return lambda begun: loop.call_soon_threadsafe(dispatcher.lose, begun)
 
 
 def _process(subscription: Subscription) -> Process:
