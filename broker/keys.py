@@ -72,7 +72,7 @@ class ScopeKeys:
 
     @property
     def scope_hash(self) -> str:
-        """HASH: seq, policy, quota, used; version, count, filters of the set (R11)."""
+        """HASH: seq, policy, quota, used, published; version, count, filters (R11)."""
         return f"{PREFIX}{self.scope}"
 
     @property
@@ -100,7 +100,10 @@ class ScopeKeys:
 
     @property
     def events(self) -> str:
-        """STREAM of event messages, and the channel with the same bytes (R9)."""
+        """STREAM of event messages, and the channel with the same bytes (R9).
+
+        Fields: delivery, message, id, version of the set, number in the scope.
+        """
         return self._prefix + "events"
 
     @property

@@ -15,7 +15,9 @@ from schemas.filters import EventFilter
 NOBODY = b"-"
 """The consumer that owns deliveries which wait for their time (R20)."""
 COUNTED = 10_000
-"""The largest lag that is counted where Redis does not know it."""
+"""The largest lag that is counted where the events' numbers do not tell it."""
+Entry = tuple[bytes, dict[bytes, bytes]]
+"""One entry of the stream: its id and its fields."""
 
 
 class Standing(StrEnum):
@@ -39,7 +41,11 @@ class SubscriberLook:
     processes: int
     """Processes that live: that have extended their place within a lease."""
     lag: int
-    """Events that no process of it has read yet."""
+    """Events that no process of it has read yet.
+
+    Those deleted at the end of their retention, unread, between others that are there
+    may still count.
+    """
     pending: int
     """Deliveries that a process has, begun or about to."""
     waiting: int
@@ -110,10 +116,8 @@ async def _look(
     mine, ask = keys.subscriber(name), connection.ask
     read = group.get("last-delivered-id", b"0-0")
     assert isinstance(read, bytes)
-    lag = group.get("lag")
-    count = 1 if isinstance(lag, int) else COUNTED
     now, unread = await asyncio.gather(
-        connection.now(), _unread(connection, keys, read.decode(), count)
+        connection.now(), _after(connection, keys, read.decode(), 1)
     )
     processes, waiting, letters, copies, state = await asyncio.gather(
         ask("ZCOUNT", mine.consumers, f"({now}", "+inf"),
@@ -122,7 +126,7 @@ async def _look(
         ask("ZCARD", mine.copies),
         ask("HMGET", mine.state, "paused", "excluded"),
     )
-    pending, ages = 0, unread[:1]
+    pending, ages = 0, [entry for entry, _ in unread]
     if group:
         async with connection.answering():
             owned = await connection.redis.xpending(keys.events, name)
@@ -136,7 +140,7 @@ async def _look(
         membership.takes,
         _standing(membership, paused=state[0] is not None),
         processes,
-        lag if isinstance(lag, int) else len(unread),
+        await _lag(connection, keys, unread[0]) if unread else 0,
         pending,
         waiting,
         letters - copies,
@@ -145,20 +149,46 @@ async def _look(
     )
 
 
-async def _unread(
+async def _lag(connection: Connection, keys: ScopeKeys, first: Entry) -> int:
+    """How many entries there are from ``first`` on.
+
+    Redis's own count is void once entries were deleted, and wrong after a start from
+    the append-only file, which does not keep how many a group has read.
+    """
+    length, newest = await asyncio.gather(
+        connection.ask("XLEN", keys.events),
+        connection.ask("XREVRANGE", keys.events, "+", "-", "COUNT", 1),
+    )
+    one, other = _number(first), _number(newest[0]) if newest else None
+    if one is not None and other is not None and one <= other:
+        return min(other - one + 1, int(length))
+    return await _count(connection, keys, first)
+
+
+def _number(entry: Entry) -> int | None:
+    """The number of an event; None of an entry that has none."""
+    number = entry[1].get(b"number", b"")
+    return int(number) if number.isdigit() else None
+
+
+async def _count(connection: Connection, keys: ScopeKeys, first: Entry) -> int:
+    """Count the entries from ``first`` on, up to ``COUNTED``."""
+    found, last = 1, first[0]
+    while found < COUNTED and (
+        rows := await _after(connection, keys, last.decode(), min(COUNTED - found, 500))
+    ):
+        found += len(rows)
+        last = rows[-1][0]
+    return found
+
+
+async def _after(
     connection: Connection, keys: ScopeKeys, last: str, most: int
-) -> list[bytes]:
-    """Entries after ``last``: Redis loses count when entries are deleted."""
-    found: list[bytes] = []
-    start = f"({last}"
-    while len(found) < most:
-        rows = await connection.ask(
-            "XRANGE", keys.events, start, "+", "COUNT", min(most, 500)
-        )
-        if not rows:
-            break
-        found += [entry for entry, _ in rows]
-        start = f"({found[-1].decode()}"
+) -> list[Entry]:
+    """The first entries after ``last``."""
+    found: list[Entry] = await connection.ask(
+        "XRANGE", keys.events, f"({last}", "+", "COUNT", most
+    )
     return found
 
 

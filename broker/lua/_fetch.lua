@@ -89,7 +89,8 @@ local function publish(type, event, state, own, ...)
     registration = state,
   })
   local entry = redis.call('XADD', stream, '*', 'delivery', state.uid .. '/' .. event,
-    'message', message, 'id', state.id, 'version', version)
+    'message', message, 'id', state.id, 'version', version,
+    'number', redis.call('HINCRBY', scope, 'published', 1))
   local record = {
     entry = entry, version = version, open = size == 0,
     owed = number_owed(size, set[3], event, state.id), settled = 0,

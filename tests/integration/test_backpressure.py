@@ -18,7 +18,8 @@ PATIENCE = 60.0
 WAITING = 100_000
 PUBLISH_MANY = """
 for number = 1, ARGV[1] do
-  redis.call('XADD', KEYS[1], '*', 'delivery', number .. '/x', 'message', 'noise')
+  redis.call('XADD', KEYS[1], '*', 'delivery', number .. '/x', 'message', 'noise',
+    'number', 6 + number)
 end
 """
 

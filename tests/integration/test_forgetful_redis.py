@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from broker.keys import FetchKeys
+from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager, connect
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
+from broker.stream import Subscription
+from broker.subscribers import Subscribers
 from schemas.errors import InvalidState, Unreachable
 from tests.integration.clock import SCOPE
 from tests.integration.outcomes import running
@@ -45,6 +47,31 @@ async def producer(
     own = settings.model_copy(update={"redis_url": database.url})
     async with connect(scope=SCOPE, settings=own) as manager:
         yield manager
+
+
+async def test_a_restart_changes_nothing_of_how_far_behind_a_subscriber_is(
+    producer: BackgroundFetchManager, database: Database, settings: Settings
+) -> None:
+    """The append-only file does not keep how many entries a group has read."""
+    connection = producer.connection
+    subscribers = Subscribers(connection, settings, SCOPE)
+    inbox = Subscription(connection, settings, SCOPE, "one")
+    await inbox.join()
+    fetch = await producer.fetch("x", URL)
+    for _ in range(7):
+        await fetch.click()
+    read = await inbox.read(5, timedelta(milliseconds=1))
+    await inbox.aclose()
+    [before] = await subscribers.look()
+
+    await database.crash()
+    await answering(producer)
+
+    [after] = await subscribers.look()
+    [group] = await connection.redis.xinfo_groups(ScopeKeys(SCOPE).events)
+    assert len(read) == 5
+    assert group["lag"] != 2  # why it is not asked
+    assert (before.lag, before.pending) == (after.lag, after.pending) == (2, 5)
 
 
 async def answering(manager: BackgroundFetchManager) -> None:

@@ -88,6 +88,21 @@ async def test_the_lag_is_counted_where_redis_does_not_know_it(
     assert look.lag == 2
 
 
+async def test_the_lag_is_counted_where_events_have_no_number(
+    manager: BackgroundFetchManager, process: Process, subscribers: Subscribers
+) -> None:
+    """What an earlier release, or somebody else, has put into the stream."""
+    await process()
+    await (await manager.fetch("x", URL)).abort()
+    entry = ("delivery", "?", "message", "junk")
+    for _ in range(3):
+        await manager.connection.ask("XADD", ScopeKeys(SCOPE).events, "*", *entry)
+
+    [look] = await subscribers.look()
+
+    assert look.lag == 4
+
+
 async def test_an_acknowledged_event_is_neither_lagging_nor_old(
     manager: BackgroundFetchManager, process: Process, subscribers: Subscribers
 ) -> None:
