@@ -15,18 +15,13 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
 )
-from redis.exceptions import (
-    MasterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    ResponseError,
-)
+from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
 from broker.packing import packing
-from broker.pipelining import Pipelining
+from broker.pipelining import DEMOTED, Pipelining
 from broker.scripts import Argument, script
 from schemas.errors import ConfigError, QuotaExceeded, Unreachable
 
@@ -36,7 +31,6 @@ ANSWER_SECONDS = 10.0
 # it became a replica under a blocked command, another client's script holds it up, it
 # cannot write its log, or it has too few replicas.
 _AWAY = ("NOGROUP", "UNBLOCKED", "BUSY ", "MISCONF", "NOREPLICAS")
-_DEMOTED = (ReadOnlyError, MasterDownError)
 
 
 def masked(url: str) -> str:
@@ -60,7 +54,7 @@ def told_apart(url: str) -> Iterator[None]:
         yield
     except OutOfMemoryError as error:
         raise QuotaExceeded(f"Redis at {masked(url)} is at its maxmemory") from error
-    except _DEMOTED as error:
+    except DEMOTED as error:
         raise Unreachable(f"Redis at {masked(url)} is a read-only replica") from error
     except ResponseError as error:
         if not str(error).startswith(_AWAY):
@@ -124,7 +118,7 @@ class Connection:
                 async with asyncio.timeout(ANSWER_SECONDS + block.total_seconds()):
                     yield
         except Unreachable as error:
-            if isinstance(error.__cause__, _DEMOTED):
+            if isinstance(error.__cause__, DEMOTED):
                 # Its successor may have its address by now: connect anew.
                 await self.redis.connection_pool.disconnect(inuse_connections=False)
             raise

@@ -87,6 +87,15 @@ async def test_arguments_arrive_as_they_were_given(connection: Connection) -> No
     ]
 
 
+async def test_a_connection_that_was_closed_meanwhile_is_made_anew(
+    connection: Connection,
+) -> None:
+    await connection.ping()
+    await connection.redis.client_kill_filter(_type="normal", skipme=True)
+
+    assert await connection.ask("ECHO", "still here") == b"still here"
+
+
 async def test_a_server_that_hangs_fails_all_who_wait_and_not_who_come_later(
     tmp_path: Path,
 ) -> None:
