@@ -11,16 +11,19 @@ from broker.connection import Connection
 from broker.context import context
 from broker.deliveries import DeliveryName, conclude
 from broker.departures import departing, settle_departed
-from broker.keys import AGENDA, RECLAIM, FetchKeys, ScopeKeys
+from broker.keys import AGENDA, CLEARED, RECLAIM, FetchKeys, ScopeKeys
 from broker.places import described, places
 from broker.presence import Absence, expire_absent
 from broker.queue import LaneJob, queue_key
+from broker.removal import removals
 from broker.settings import Settings, milliseconds
 from schemas.events import DeliveryOutcome
 from schemas.fetches import Priority
 from schemas.records import RecordState
 
 BATCH = 100
+STEPS = 100
+"""Steps of one scope's removal in a pass: lanes are not to wait for more."""
 
 
 class Verdict(StrEnum):
@@ -51,9 +54,16 @@ class Look:
 class Agenda:
     """Looks at fetches whose time has come. Safe to run in any number of processes."""
 
-    def __init__(self, connection: Connection, settings: Settings) -> None:
+    def __init__(
+        self, connection: Connection, settings: Settings, key: str = AGENDA
+    ) -> None:
         self._connection = connection
         self._settings = settings
+        self._key = key
+
+    def of_removed(self) -> Agenda:
+        """That of removed scopes: however much they leave, lanes come first."""
+        return Agenda(self._connection, self._settings, CLEARED)
 
     async def grace(self, lease: timedelta, *, name: str = "") -> timedelta:
         """Record a pass; return how long nothing may be taken over yet (R15)."""
@@ -67,7 +77,7 @@ class Agenda:
         """Return some of the fetches to look at now, the longest due first."""
         now = await self._connection.now()
         members: list[bytes] = await self._connection.ask(
-            "ZRANGEBYSCORE", AGENDA, "-inf", now, "LIMIT", 0, BATCH
+            "ZRANGEBYSCORE", self._key, "-inf", now, "LIMIT", 0, BATCH
         )
         return [FetchKeys(*member.decode().split("/", 1)) for member in members]
 
@@ -77,7 +87,7 @@ class Agenda:
             "HGET", keys.fetch, "priority"
         )
         queue = queue_key(priority.decode() if priority else Priority.AUTO)
-        names, arguments = context(keys, self._settings)
+        names, arguments = context(keys, self._settings, self._key)
         place_keys, place_arguments = places(keys, self._settings)
         scope = ScopeKeys(keys.scope)
         verdict, jobs, dead, *overdue = await self._connection.run(
@@ -128,6 +138,17 @@ class Agenda:
         for scope, name in await departing(self._connection):
             await settle_departed(self._connection, self._settings, scope, name)
 
+    async def remove_scopes(self) -> tuple[str, ...]:
+        """Go on with removals of scopes (R25); return jobs that are to leave RQ."""
+        jobs: tuple[str, ...] = ()
+        for removal in await removals(self._connection, self._settings):
+            for _ in range(STEPS):
+                step = await removal.step()
+                jobs += step.jobs
+                if step.done:
+                    break
+        return jobs
+
     async def expire_subscribers(self) -> list[Absence]:
         """Take out of their sets the subscribers that nobody runs any more (R21)."""
         return await expire_absent(self._connection, self._settings)
@@ -154,7 +175,7 @@ class Agenda:
         kept = {keys.fetch, keys.events, keys.tokens}
         await self._connection.run(
             "purged",
-            [keys.fetch, AGENDA, *(key for key in keys.all() if key not in kept)],
+            [keys.fetch, self._key, *(key for key in keys.all() if key not in kept)],
             [keys.member, milliseconds(self._settings.retention)],
         )
 

@@ -6,14 +6,16 @@ from broker.keys import AGENDA, FetchKeys, ScopeKeys
 from broker.settings import Settings, milliseconds
 
 
-def context(keys: FetchKeys, settings: Settings) -> tuple[list[str], list[str | int]]:
+def context(
+    keys: FetchKeys, settings: Settings, agenda: str = AGENDA
+) -> tuple[list[str], list[str | int]]:
     """See ``lua/_fetch.lua``, which gives them their names."""
     scope = ScopeKeys(keys.scope)
     return (
         [
             keys.fetch,
             keys.events,
-            AGENDA,
+            agenda,
             scope.scope_hash,
             scope.active,
             scope.events,

@@ -11,7 +11,7 @@ from typing import Literal
 from redis.asyncio import Redis
 
 from broker.connection import Connection
-from broker.keys import LEAVING, PRESENCE, SCOPES, ScopeKeys
+from broker.keys import LEAVING, PRESENCE, REMOVED, SCOPES, ScopeKeys
 from broker.processes import process_name
 from broker.settings import Settings, milliseconds
 from schemas.errors import ConfigError, InvalidState
@@ -30,6 +30,7 @@ _REFUSED = {
     -1: "is being removed: try again",
     -2: "has had a hundred filters whose events are still there: start all of its "
     "processes with one filter, or remove it",
+    -3: "cannot join, since the scope is being removed: try again",
 }
 
 
@@ -68,8 +69,8 @@ class Inbox:
         says that this process had joined before; its filter is then not news.
 
         Raises:
-            InvalidState: the subscriber was removed since this process joined, is being
-                removed now, or has had too many filters.
+            InvalidState: the subscriber, or the scope, was removed since this process
+                joined, or is being removed; or it has had too many filters.
         """
         scope = self._scope
         types, ids = str(self._takes).split(" ", 1)
@@ -83,6 +84,7 @@ class Inbox:
                 self._keys.consumers,
                 LEAVING,
                 PRESENCE,
+                REMOVED,
             ],
             [
                 self.scope,

@@ -17,6 +17,9 @@ RECLAIM = PREFIX + "reclaim"  # HASH time, run_id, grace_until of take-over pass
 LEAVING = PREFIX + "leaving"  # SET <scope>/<subscriber>: removed, deliveries still open
 PRESENCE = PREFIX + "presence"  # ZSET <scope>/<subscriber> -> ms to look: is it there?
 PROCESSES = PREFIX + "processes"  # ZSET process -> ms at which it counts as dead
+REMOVING = PREFIX + "removing"  # SET of scopes whose removal is under way (R25)
+REMOVED = PREFIX + "removed"  # ZSET scope -> ms when it was removed, for a retention
+CLEARED = PREFIX + "cleared"  # ZSET member of a removed scope -> ms to look; see AGENDA
 STORES = PREFIX + "stores"  # HASH store id -> where it was last opened (R4)
 IDENTITY = PREFIX + "identity"  # STRING: this Redis's own random name, for stores (R16)
 ABORTS = PREFIX + "aborts"  # channel: uid of a fetch that ended or was paused
@@ -123,6 +126,20 @@ class ScopeKeys:
     def waiting(self, priority: Priority) -> str:
         """ZSET lane job -> seq of its fetch: jobs that wait in line for a place."""
         return f"{self._prefix}waiting:{priority}"
+
+    def lines(self) -> tuple[str, ...]:
+        """The lines for places, of every priority."""
+        return tuple(map(self.waiting, Priority))
+
+    def rest(self) -> tuple[str, ...]:
+        """What is left of a scope without fetches and subscribers, its hash apart."""
+        return (
+            self.active,
+            self.latest,
+            self.events,
+            *map(self.places, Priority),
+            *self.lines(),
+        )
 
     def fetch(self, uid: str) -> FetchKeys:
         """The keys of one background fetch."""

@@ -165,9 +165,9 @@ class LiveState(Attributes):
         fields: dict[bytes, bytes] = await self._owner.connection.ask(
             "HGETALL", self._keys.fetch
         )
-        if not fields:
+        state = FetchState.found(fields)
+        if state is None:
             raise InvalidState(f"background fetch {self.id!r} is no longer retained")
-        state = FetchState.from_hash(fields)
         if state.version < before.version and self._state is before:
             self._take(state)
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from weakref import WeakValueDictionary
@@ -17,6 +17,7 @@ from broker.queue import JobQueue
 from broker.records import RecordReader
 from broker.registrar import Registrar
 from broker.registration import BackgroundFetchRegistration
+from broker.removal import Removal
 from broker.settings import Settings
 from broker.subscribers import Subscribers
 from broker.watcher import Watcher
@@ -144,6 +145,7 @@ class BackgroundFetchManager:
             DuplicateFetch: an active fetch of this scope has this ``id``.
             NoActiveWorker: the scope requires a subscriber, and has none.
             NotAllowed: the permission of the scope is denied.
+            InvalidState: the scope is being removed.
             QuotaExceeded: Redis has no room for the registration, or the blob store
                 for a body; or the policy of the scope allows fewer bytes.
             StorageError: the blob store refuses a body for another reason.
@@ -199,7 +201,37 @@ class BackgroundFetchManager:
             return known
         keys = self._keys.fetch(uid)
         fields: dict[bytes, bytes] = await self.connection.ask("HGETALL", keys.fetch)
-        return self.registration(FetchState.from_hash(fields)) if fields else None
+        state = FetchState.found(fields)
+        return self.registration(state) if state else None
+
+    async def unregister(
+        self, progress: Callable[[int, int], object] | None = None
+    ) -> bool:
+        """Remove the scope with all that is its own; False if there is no such scope.
+
+        The counterpart of ``ServiceWorkerRegistration.unregister()``: active fetches
+        end as aborted, without any event, no listener is called any more, and
+        subscribers, streams, dead letters and rules are gone when this returns. Bytes
+        are deleted by workers that have the store, at the end of the release grace, or
+        when who reads one has read it. Until then ``fetch()`` raises; after it, the
+        scope is as if it had never been.
+
+        ``progress`` is called with the numbers of fetches that are cleared, and that
+        were there at the start. A call that is interrupted is finished by any worker,
+        or by repeating it.
+
+        Raises:
+            Unreachable: Redis does not answer. The scope may be closed.
+        """
+        removal = Removal(self.connection, self.settings, self._scope)
+        total, cleared, done = await removal.begin(), 0, False
+        while total >= 0 and not done:
+            step = await removal.step()
+            await self.queue.drop(step.jobs)
+            cleared, done = cleared + step.cleared, step.done
+            if progress is not None:
+                progress(min(cleared, total), total)
+        return total >= 0
 
     async def history(self, *, limit: int = 100, skip: int = 0) -> list[FetchState]:
         """Return retained fetches of this scope, ended ones included, newest first."""
@@ -211,7 +243,7 @@ class BackgroundFetchManager:
                 pipe.hgetall(self._keys.fetch(uid.decode()).fetch)
             async with self.connection.answering():
                 rows = await pipe.execute()
-        return [FetchState.from_hash(row) for row in rows if row]
+        return [state for row in rows if (state := FetchState.found(row))]
 
     def registration(self, state: FetchState) -> BackgroundFetchRegistration:
         """Return this manager's one object for the fetch (BF-INST-01)."""

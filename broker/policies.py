@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from broker.connection import Connection
-from broker.keys import ScopeKeys
-from schemas.errors import QuotaExceeded
+from broker.keys import SCOPES, ScopeKeys
+from schemas.errors import InvalidState, QuotaExceeded
 from schemas.policies import ScopePolicy
 
 POLICY = "policy"
@@ -78,7 +78,9 @@ async def write_policy(connection: Connection, scope: str, policy: ScopePolicy) 
     """Set the rules for the next fetches of the scope; active ones keep theirs.
 
     Raises:
+        InvalidState: the scope is being removed.
         Unreachable: Redis does not answer. The rules may have been set.
     """
-    key = ScopeKeys(scope).scope_hash
-    await connection.ask("HSET", key, POLICY, policy.text, "quota", policy.quota)
+    keys = [ScopeKeys(scope).scope_hash, SCOPES]
+    if not await connection.run("set_policy", keys, [scope, policy.text, policy.quota]):
+        raise InvalidState(f"scope {scope!r} is being removed: its rules go, too")

@@ -209,6 +209,15 @@ class JobQueue:
         if job_ids:
             await self._in_thread(partial(self._abandon, job_ids, reason))
 
+    async def drop(self, job_ids: Sequence[str]) -> None:
+        """Take jobs that nobody has begun out of the queues, and forget them.
+
+        Raises:
+            Unreachable: Redis does not answer; the same call may be repeated.
+        """
+        if job_ids:
+            await self._in_thread(partial(self._drop, job_ids))
+
     async def waiting(self) -> dict[str, int]:
         """Count the jobs that wait in each queue, by its name.
 
@@ -284,6 +293,21 @@ class JobQueue:
         pipe.lrem(queue.key, 0, job.id)
         pipe.lrem(queue.intermediate_queue_key, 0, job.id)
         record_job_failure(job, reason, pipe)
+
+    def _drop(self, job_ids: Sequence[str]) -> None:
+        for job_id in job_ids:
+            key = LaneJobClass.key_for(job_id)
+            # A worker that begins the job meanwhile writes it: then it is left alone.
+            self._client.transaction(partial(self._forget, job_id, key), key)
+
+    def _forget(self, job_id: str, key: str, pipe: Pipeline) -> None:
+        row = cast("list[bytes | None]", self._client.hmget(key, "status", "origin"))
+        status, name = row
+        pipe.multi()
+        if status == JobStatus.QUEUED.encode() and name is not None:
+            queue = Queue(name.decode(), connection=self._client)
+            pipe.lrem(queue.key, 0, job_id)
+            pipe.delete(key)
 
     def _waiting(self) -> dict[str, int]:
         with self._client.pipeline(transaction=False) as pipe:

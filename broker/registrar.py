@@ -27,6 +27,7 @@ from schemas.bodies import BodyStream
 from schemas.errors import (
     DuplicateFetch,
     Failure,
+    InvalidState,
     NotAllowed,
     QuotaExceeded,
     RejectedFetch,
@@ -195,6 +196,11 @@ class Registrar:
         )
         if reply[0] == b"duplicate":
             raise self._duplicate(order.id)
+        if reply[0] == b"removing":
+            raise InvalidState(
+                f"scope {scope.scope!r} is being removed: try again when "
+                "`bgfetch scope list` no longer shows it"
+            )
         if reply[0] == b"quota":
             raise QuotaExceeded(
                 f"others have just taken what {order.id!r} would need of the quota of "

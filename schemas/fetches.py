@@ -115,6 +115,15 @@ class FetchState(Message):
             raise InvalidMessage(f"no registration hash: {error}") from error
         return cls.from_plain(plain)
 
+    @classmethod
+    def found(cls, fields: Mapping[bytes, bytes]) -> Self | None:
+        """Read a registration hash; None if there is none, or its scope was removed.
+
+        Raises:
+            InvalidMessage: it is not one.
+        """
+        return cls.from_hash(fields) if fields and b"removed" not in fields else None
+
     @property
     def progress(self) -> Progress:
         """The part of this state that changes while bytes move."""

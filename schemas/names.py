@@ -15,6 +15,7 @@ RESERVED = frozenset(
     {
         "aborts",
         "agenda",
+        "cleared",
         "identity",
         "leaving",
         "presence",
@@ -22,11 +23,20 @@ RESERVED = frozenset(
         "origin-news",
         "origins",
         "reclaim",
+        "removed",
+        "removing",
         "scopes",
         "stores",
     }
 )
 """Names that no scope may have: their Redis keys are everybody's."""
+OWN = "bgfetch."
+"""What the names of scopes begin with in which the service fetches for itself."""
+
+
+def is_reserved(scope: str) -> bool:
+    """Whether no user's scope may have this name."""
+    return scope in RESERVED or scope.startswith(OWN)
 
 
 def check_scope(scope: str) -> str:
@@ -36,8 +46,9 @@ def check_scope(scope: str) -> str:
         InvalidName: it is not 1 to 64 letters, digits, dots, dashes or underscores,
             or is reserved.
     """
-    if scope in RESERVED:
-        raise InvalidName(f"{scope!r} is no scope name: this word is reserved")
+    if isinstance(scope, str) and is_reserved(scope):
+        what = f"names in {OWN!r} are" if scope.startswith(OWN) else "this word is"
+        raise InvalidName(f"{scope!r:.80} is no scope name: {what} reserved")
     return _check("scope", scope)
 
 

@@ -33,6 +33,7 @@ class Reclaimer:
     ) -> None:
         """Without a ``store`` the bytes are left for a process that has it."""
         self._agenda = agenda
+        self._removed = agenda.of_removed()
         self._queue = queue
         self._store = store
         self._settings = settings
@@ -57,6 +58,8 @@ class Reclaimer:
         for keys in await self._agenda.due():
             await self.look(keys)
         await self._agenda.settle_departures()
+        await self._queue.drop(await self._agenda.remove_scopes())
+        await self._clear_away()
         for absence in await self._agenda.expire_subscribers():
             log.warning(
                 "subscriber_expired",
@@ -65,35 +68,46 @@ class Reclaimer:
                 seen=absence.seen.isoformat(timespec="seconds"),
             )
 
+    async def _clear_away(self) -> None:
+        """Delete what removed scopes left, as far as there is time in this pass."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._settings.lease.total_seconds() / 8
+        while (due := await self._removed.due()) and loop.time() < until:
+            for keys in due:
+                await self._look(self._removed, keys)
+
     async def look(self, keys: FetchKeys) -> None:
         """Look at one fetch now, and do what that asks for.
 
         Raises:
             Unreachable: Redis does not answer.
         """
-        look = await self._agenda.look(keys)
+        await self._look(self._agenda, keys)
+
+    async def _look(self, agenda: Agenda, keys: FetchKeys) -> None:
+        look = await agenda.look(keys)
         while look.verdict is Verdict.EXPIRE:
-            count = await self._agenda.expire(look.overdue)
+            count = await agenda.expire(look.overdue)
             log.warning("deliveries_expired", uid=keys.uid, count=count)
             if not count:
                 return  # others were faster; the agenda asks again
-            look = await self._agenda.look(keys)
+            look = await agenda.look(keys)
         if look.dead_jobs:
             log.info("lane_replaced", uid=keys.uid, jobs=look.dead_jobs)
             await self._queue.abandon(look.dead_jobs, "its worker died")
         if look.jobs:
             await self._queue.enqueue(look.jobs)
         if look.verdict in (Verdict.PURGE, Verdict.FORGET):
-            await self._purge(keys, forget=look.verdict is Verdict.FORGET)
+            await self._purge(agenda, keys, forget=look.verdict is Verdict.FORGET)
 
-    async def _purge(self, keys: FetchKeys, *, forget: bool) -> None:
+    async def _purge(self, agenda: Agenda, keys: FetchKeys, *, forget: bool) -> None:
         """Delete the bytes of a released fetch that are in this store (R16).
 
         Others are for a process that has their store, or with ``forget`` for a sweep.
         """
-        parts = await self._agenda.parts(keys)
+        parts = await agenda.parts(keys)
         here = parts.pop(self._store.id, None) if self._store else None
         if self._store is not None and here:
             await to_thread.run_sync(self._store.delete, here)
         if forget or not parts:
-            await self._agenda.purged(keys)
+            await agenda.purged(keys)

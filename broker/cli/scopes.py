@@ -1,4 +1,4 @@
-"""``bgfetch scope set`` and ``show``: the rules for the fetches of a scope."""
+"""``bgfetch scope``: the rules for the fetches of a scope; which there are; removal."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from broker.cli import removal
 from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, RedisURL, parsed
 from broker.cli.output import put, put_json
@@ -23,14 +24,16 @@ Name = Annotated[str, typer.Argument(metavar="SCOPE", help="the scope")]
 
 
 def command_line() -> typer.Typer:
-    """Make the verbs about the rules of scopes."""
+    """Make the verbs about scopes."""
     app = typer.Typer(
-        help="Set or show what the fetches of a scope may reach and store.",
+        help="List and remove scopes; set what their fetches may reach and store.",
         rich_markup_mode=None,
         no_args_is_help=True,
     )
     app.command("set")(set_)
     app.command()(show)
+    app.command("list")(removal.list_)
+    app.command()(removal.remove)
     return app
 
 

@@ -79,10 +79,14 @@ end
 -- Append an event to the scope's stream. It is owed to those in the subscriber set of
 -- this moment, named by its version, whose filter it matches (R11, R21); it follows the
 -- fetch's last event (R19). `state` and `own` are the fetch's, as snapshot returns them;
--- more fields of it, and their values, may follow. Returns what is written of the event.
+-- more fields of it, and their values, may follow. Returns what is written of the event;
+-- nil, and nothing is told, if the scope is being removed (BF-EVT-13).
 local function publish(type, event, state, own, ...)
   local last = own.lastEvent or ''
-  local set = redis.call('HMGET', scope, 'version', 'subscribers', 'filters')
+  local set = redis.call('HMGET', scope, 'version', 'subscribers', 'filters', 'removing')
+  if set[4] then
+    return nil
+  end
   local size, version = tonumber(set[2] or 0), set[1] or 0
   local message = cmsgpack.pack({
     v = 1, type = type, event = event, timeStamp = now, predecessor = last,
@@ -136,7 +140,7 @@ local function settle(result, reason)
   redis.call('HSET', fetch, 'result', result, 'failureReason', reason, 'settledAt', now,
     'completion', type, 'holdUntil', now + tonumber(names[4]), 'paused', 0, 'prompt', 0)
   local record, hold = publish(type, type, announce()), tonumber(names[4])
-  if hold == 0 and not record.open and record.owed == 0 then
+  if not record or (hold == 0 and not record.open and record.owed == 0) then
     release()
     return
   end

@@ -17,6 +17,7 @@
 --@include _each
 local consumer, lease = ARGV[8], tonumber(ARGV[9])
 local of = memberships(redis.call('HGET', KEYS[9], subscriber))
+of.removed = of.removed or redis.call('HEXISTS', scope, 'removing') == 1
 local paused = redis.call('HEXISTS', KEYS[10], 'paused') == 1
 local leased = {}
 
@@ -45,7 +46,7 @@ end
 
 local function begin(nonce, version)
   local record, status, failures, attempt, holder = read_both()
-  -- What a removed subscriber was owed becomes 'removed' (R21).
+  -- What a removed subscriber was owed becomes 'removed' (R21); a removed scope owes none.
   if not record or of.removed then
     return done()
   end

@@ -4,7 +4,7 @@
 -- KEYS[7..] three keys for each: fetch HASH, events HASH, tokens HASH
 -- ARGV[1..4] see _fetch.lua   ARGV[5..] a call token for each
 -- Returns the events' names, the same for the same token (R23); '' if there is no such
--- fetch (R25).
+-- fetch (R25), or its scope is removed.
 --@include _fetch
 local function click(tokens, token)
   local event = redis.call('HGET', tokens, token)
@@ -12,13 +12,15 @@ local function click(tokens, token)
     return event
   end
   local state, own = snapshot()
-  if not state.uid then
+  if not state.uid or own.removed then
     return ''
   end
   local number = (own.clicks or 0) + 1
   event = 'backgroundfetchclick.' .. number
+  if not publish('backgroundfetchclick', event, state, own, 'clicks', number) then
+    return ''
+  end
   redis.call('HSET', tokens, token, event)
-  publish('backgroundfetchclick', event, state, own, 'clicks', number)
   return event
 end
 

@@ -1,7 +1,7 @@
 #!lua
 -- join: make a subscriber part of the scope's set, its group included (R11, R12).
 -- KEYS[1..3] see _set.lua   KEYS[4] scopes SET   KEYS[5] consumers ZSET
--- KEYS[6] leaving SET   KEYS[7] presence ZSET
+-- KEYS[6] leaving SET   KEYS[7] presence ZSET   KEYS[8] removed ZSET
 -- ARGV[1] scope   ARGV[2] subscriber   ARGV[3] consumer   ARGV[4] lease ms
 -- ARGV[5] 1 if this consumer had joined before: then its filter is not news
 -- ARGV[6] member in the leaving SET and the presence ZSET
@@ -10,7 +10,8 @@
 -- epoch, or, if negative, before now   ARGV[10] retention ms
 -- Returns the version in which the subscriber joined, or got its filter; 0 if it was
 -- removed since this consumer joined; -1 if it was removed, and what it was owed is not
--- concluded yet; -2 if it has had so many filters that another would not be bounded (R22).
+-- concluded yet; -2 if it has had so many filters that another would not be bounded (R22);
+-- -3 if the scope is being removed. One of a scope that was removed is removed with it.
 --@include _filter
 --@include _membership
 --@include _set
@@ -18,8 +19,12 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local subscriber, again, types, ids = ARGV[2], ARGV[5] == '1', ARGV[7], ARGV[8]
 local of = memberships(redis.call('HGET', subscribers, subscriber))
-if of.removed and again then
+local removing = redis.call('HEXISTS', scope, 'removing') == 1
+local was_removed = #of == 0 and redis.call('ZSCORE', KEYS[8], ARGV[1])
+if again and (of.removed or removing or was_removed) then
   return 0
+elseif removing then
+  return -3
 end
 if redis.call('SISMEMBER', KEYS[6], ARGV[6]) == 1 then
   return -1

@@ -8,7 +8,8 @@
 -- 'released', 'purge' (delete the blobs, then call purged), 'forget' (the same a day after
 -- the retention, though some store is not to be found), 'gone', or 'expire' (the
 -- retention has ended: conclude these deliveries, two values for each, delivery and
--- subscriber; then look again).
+-- subscriber; then look again). The retention of a fetch of a removed scope is over; its
+-- agenda is the cleared ZSET.
 --@include _fetch
 --@include _lanes
 --@include _membership
@@ -74,8 +75,8 @@ end
 
 local function look_at_settled()
   local state = redis.call('HMGET', fetch, 'recordsAvailable', 'completion', 'settledAt',
-    'holdUntil', 'purged', 'id', 'uid', 'releasedAt')
-  local ends = state[3] + retention
+    'holdUntil', 'purged', 'id', 'uid', 'releasedAt', 'removed')
+  local ends = state[9] and tonumber(state[8]) or state[3] + retention
   if ends <= now then
     local open = unsettled()
     if #open > 0 then

@@ -3,7 +3,7 @@
 -- KEYS[1] fetch HASH   KEYS[2] agenda ZSET   KEYS[3..] keys to delete
 -- ARGV[1] member   ARGV[2] retention ms
 -- Returns 1, or 0 if the fetch is gone or its records are still readable.
-local settled = redis.call('HMGET', KEYS[1], 'settledAt', 'recordsAvailable')
+local settled = redis.call('HMGET', KEYS[1], 'settledAt', 'recordsAvailable', 'removed')
 if not settled[1] or settled[2] ~= '0' then
   return 0
 end
@@ -11,5 +11,5 @@ redis.call('HSET', KEYS[1], 'purged', 1)
 for i = 3, #KEYS do
   redis.call('DEL', KEYS[i])
 end
-redis.call('ZADD', KEYS[2], settled[1] + tonumber(ARGV[2]), ARGV[1])
+redis.call('ZADD', KEYS[2], settled[3] and 0 or settled[1] + tonumber(ARGV[2]), ARGV[1])
 return 1

@@ -7,7 +7,8 @@
 -- ARGV[7..] registration fields and values, then _places.lua's
 -- Returns {verdict, registration, jobs to enqueue}; verdict is 'ok', also when this very uid was
 -- registered before (R23); 'quota' if the bytes that it announces do not fit in the quota
--- of the scope; 'duplicate' if the id is active, 'unstaged' if requests lack.
+-- of the scope; 'removing' while the scope is removed; 'duplicate' if the id is active,
+-- 'unstaged' if requests lack.
 --@include _fetch
 --@include _places
 local latest, fetches, staged = KEYS[7], KEYS[8], KEYS[9]
@@ -21,6 +22,10 @@ end
 if redis.call('EXISTS', fetch) == 1 then
   return {'ok', redis.call('HGETALL', fetch), admitted(line_of())}
 end
+local rules = redis.call('HMGET', scope, 'quota', 'used', 'removing')
+if rules[3] then
+  return {'removing'}
+end
 if redis.call('HEXISTS', active, fields.id) == 1 then
   return {'duplicate'}
 end
@@ -29,10 +34,9 @@ if redis.call('HLEN', staged) ~= count then
 end
 
 -- What is announced is reserved, so that a fetch that began is not refused later.
-local quota = redis.call('HMGET', scope, 'quota', 'used')
-local limited = tonumber(quota[1] or 0) > 0
+local limited = tonumber(rules[1] or 0) > 0
 local announced = tonumber(fields.uploadTotal) + (limited and tonumber(fields.downloadTotal) or 0)
-if limited and (quota[2] or 0) + announced > tonumber(quota[1]) then
+if limited and (rules[2] or 0) + announced > tonumber(rules[1]) then
   return {'quota'}
 end
 
