@@ -24,6 +24,7 @@ STORES = PREFIX + "stores"  # HASH store id -> where it was last opened (R4)
 IDENTITY = PREFIX + "identity"  # STRING: this Redis's own random name, for stores (R16)
 ABORTS = PREFIX + "aborts"  # channel: uid of a fetch that ended or was paused
 ORIGINS = PREFIX + "origins"  # ZSET origin -> ms when it is forgotten
+AUDIT = PREFIX + "audit"  # STREAM who, address, method, path, status of writes
 ORIGIN_NEWS = PREFIX + "origin-news"  # channel: ``<nonce> <origin>`` of who changed it
 
 

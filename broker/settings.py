@@ -163,6 +163,17 @@ class Settings(BaseSettings):
         200, ge=1, description="the same for each byte sent, beyond the first MiB"
     )
 
+    accounts: Path | None = Field(
+        None, description="the gateway's accounts, a TOML file; none: all may do all"
+    )
+    hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="names of the gateway beside addresses and localhost, a,b"
+    )
+    read_only: bool = Field(False, description="whether the gateway refuses writes")
+    write_rate: float = Field(
+        50, gt=0, description="writes a second of one account in a gateway process"
+    )
+
     retention: Seconds = Field(
         timedelta(days=7), description="how long a settled fetch stays listed"
     )
@@ -174,6 +185,13 @@ class Settings(BaseSettings):
     @classmethod
     def _parse_networks(cls, value: object) -> object:
         return AddressPolicy.parse(value) if isinstance(value, str) else value
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _parse_hosts(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(filter(None, (name.strip() for name in value.split(","))))
+        return value
 
     @field_validator("proxy", mode="before")
     @classmethod
@@ -246,7 +264,7 @@ def settings_table() -> str:
 def _shown(default: object) -> str:
     if isinstance(default, timedelta):
         return f"{default.total_seconds():g} s"
-    if default is None or isinstance(default, AddressPolicy):
+    if default is None or default == () or isinstance(default, AddressPolicy):
         return "none"
     return f"`{default}`"
 

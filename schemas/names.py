@@ -15,6 +15,7 @@ RESERVED = frozenset(
     {
         "aborts",
         "agenda",
+        "audit",
         "cleared",
         "identity",
         "leaving",

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from broker.cli import (
+    accounts,
     act,
     dead,
     doctor,
@@ -69,6 +70,7 @@ def command_line() -> typer.Typer:
     app.command()(origins.origins)
     app.command()(doctor.doctor)
     app.command()(health.health)
+    app.command()(accounts.account)
     return app
 
 

@@ -1,50 +1,71 @@
-"""Who may do what: each route names the role that it needs."""
+"""Who may do what: each route names the role that it needs, for the scope it is about.
+
+A guard before the routes finds out who sends a request (``broker.gateway.login``).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Annotated, Any
 
-from fastapi import Depends
+from fastapi import Depends, Request
+
+from broker.accounts import Account, Role
+from broker.gateway.rates import Rates
+
+__all__ = ["Forbidden", "OurCaller", "Role", "TooMany", "caller", "needs", "role_of"]
+
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 
 
-class Role(StrEnum):
-    """What somebody may do in a scope; the later ones do not imply the earlier."""
-
-    VIEWER = "viewer"
-    """Look at fetches, records, events and progress."""
-    PRODUCER = "producer"
-    """Register, abort, pause, resume and click background fetches."""
-    SUBSCRIBER = "subscriber"
-    """Take events and acknowledge them."""
-    OPERATOR = "operator"
-    """Everything: dead letters, subscribers, rules of scopes, bulk actions."""
+class Forbidden(Exception):
+    """The caller is known, and may not do this."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class TooMany(Exception):
+    """The caller has to wait before it writes again."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"too many writes: wait {seconds:.1f} s")
+        self.seconds = seconds
+
+
+def caller(request: Request) -> Account:
     """Who sends a request."""
-
-    name: str
-
-
-ANYBODY = Caller("anybody")
-"""Without accounts everybody who reaches the gateway may do everything, so `bgfetch
-serve` listens on this machine alone."""
+    account = request.state.account
+    assert isinstance(account, Account)
+    return account
 
 
-def caller() -> Caller:
-    """Who sends this request."""
-    return ANYBODY
+OurCaller = Annotated[Account, Depends(caller)]
 
 
-OurCaller = Annotated[Caller, Depends(caller)]
+class _Needs:
+    def __init__(self, role: Role) -> None:
+        self.role = role
+
+    def __call__(self, request: Request, who: OurCaller) -> None:
+        request.state.role = self.role
+        scope = request.path_params.get("scope") or request.query_params.get("scope")
+        if not who.may(self.role, scope or None):
+            where = f"scope {scope!r}" if scope else "every scope: name one of yours"
+            raise Forbidden(f"{who.name!r} is no {self.role} of {where}")
+        if request.method in READING or self.role is Role.SUBSCRIBER:
+            return
+        rates: Rates = request.app.state.write_rates
+        if seconds := rates.wait(who.name):
+            raise TooMany(seconds)
 
 
 def needs(role: Role) -> Any:
-    """A dependency that lets only callers with ``role`` pass."""
+    """A dependency that lets only callers with ``role`` pass.
 
-    def check(who: OurCaller) -> None: ...
+    What a path or a query calls ``scope`` is the scope that is meant; where there is
+    none, every scope is.
+    """
+    return Depends(_Needs(role))
 
-    return Depends(check)
+
+def role_of(dependency: object) -> Role | None:
+    """The role that a route's dependency asks for, if it is one of ``needs``."""
+    return dependency.role if isinstance(dependency, _Needs) else None

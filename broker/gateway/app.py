@@ -7,12 +7,19 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from broker.gateway.audit import Audit
 from broker.gateway.gateway import Gateway
+from broker.gateway.guards import Guards
+from broker.gateway.login import Login
 from broker.gateway.problems import tell_problems
+from broker.gateway.rates import Rates
 from broker.gateway.routes import fetches
 from broker.settings import Settings
+from schemas.urls import host_of, parse_url
 
 API = "/api/v1"
+WRITE_BURST = 200
+"""Writes that an account may send at once; the rate refills them."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -36,6 +43,14 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.write_rates = Rates(settings.write_rate, WRITE_BURST)
+    app.add_middleware(
+        Guards,
+        hosts=[*settings.hosts, host_of(parse_url(settings.base_url, None))],
+        login=Login(settings.accounts),
+        audit=Audit(lambda: app.state.gateway.connection),
+        read_only=settings.read_only,
     )
     tell_problems(app)
     app.include_router(fetches.router, prefix=API)

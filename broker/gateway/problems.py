@@ -6,6 +6,7 @@ the RFC, ``name`` is the name that the specification has for the error.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from broker.gateway.access import Forbidden, TooMany
 from schemas import errors
 from schemas.errors import BackgroundFetchError
 
@@ -105,6 +107,8 @@ def tell_problems(app: FastAPI) -> None:
     """Answer every error of ``app`` with problem details."""
     app.add_exception_handler(BackgroundFetchError, _ours)
     app.add_exception_handler(NotFound, _not_found)
+    app.add_exception_handler(Forbidden, _forbidden)
+    app.add_exception_handler(TooMany, _too_many)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _wrong_form)
 
@@ -117,12 +121,22 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _not_found(request: Request, error: Exception) -> JSONResponse:
-    return answer(_plain(HTTPStatus.NOT_FOUND, str(error)))
+    return answer(plain(HTTPStatus.NOT_FOUND, str(error)))
+
+
+async def _forbidden(request: Request, error: Exception) -> JSONResponse:
+    return answer(plain(HTTPStatus.FORBIDDEN, str(error)))
+
+
+async def _too_many(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, TooMany)
+    told = plain(HTTPStatus.TOO_MANY_REQUESTS, str(error))
+    return answer(told, {"Retry-After": str(math.ceil(error.seconds))})
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return answer(_plain(HTTPStatus(error.status_code), error.detail), error.headers)
+    return answer(plain(HTTPStatus(error.status_code), error.detail), error.headers)
 
 
 async def _wrong_form(request: Request, error: Exception) -> JSONResponse:
@@ -143,7 +157,8 @@ async def _wrong_form(request: Request, error: Exception) -> JSONResponse:
     return answer(problem)
 
 
-def _plain(status: HTTPStatus, detail: str) -> Problem:
+def plain(status: HTTPStatus, detail: str) -> Problem:
+    """A problem that its status alone tells apart."""
     return Problem(
         type="about:blank", title=status.phrase, status=status, detail=detail
     )
