@@ -59,6 +59,7 @@ class EventMessage(Message):
     """
 
     v: int = VERSION
+    """The version of the schema."""
     type: EventType
     event: str
     time_stamp: int

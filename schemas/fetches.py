@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, TypeAdapter
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema
 
 from schemas.errors import InvalidMessage
 from schemas.messages import Many, Message
@@ -45,7 +45,18 @@ class Priority(StrEnum):
     LOW = "low"
 
 
-Bytes = Annotated[int, Field(ge=0, le=2**64 - 1)]
+Bytes = Annotated[
+    int,
+    Field(ge=0, le=2**64 - 1),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 2**64 - 1},
+                {"type": "string", "pattern": "^[0-9]{1,20}$"},
+            ]
+        }
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,10 @@ class Progress:
 
 
 _ICONS = TypeAdapter(Many[ImageResource])
+_IconsText = Annotated[
+    str,
+    WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
+]
 
 
 def _icons(value: Any) -> Any:
@@ -78,27 +93,46 @@ class FetchState(Message):
     """Everything about one background fetch that its registration shows."""
 
     uid: str
+    """Names this fetch for ever, as ids are used again."""
     id: str
+    """The caller's, unique among the active fetches of the scope."""
     scope: str
     title: str = ""
-    icons: Annotated[Many[ImageResource], BeforeValidator(_icons)] = ()
+    """What people see, as it was given: text of anybody's."""
+    icons: Annotated[
+        Many[ImageResource],
+        BeforeValidator(
+            _icons, json_schema_input_type=_IconsText | tuple[ImageResource, ...]
+        ),
+    ] = ()
+    """On a channel they are JSON text."""
     download_total: Bytes = 0
+    """Bytes that the caller announced; 0 means unknown."""
     downloaded: Bytes = 0
+    """Bytes that are stored; falls when a record starts again (BF-PROG-10)."""
     upload_total: Bytes = 0
+    """Bytes of all request bodies."""
     uploaded: Bytes = 0
     result: Result = Result.ACTIVE
+    """Empty while the fetch is active."""
     failure_reason: FailureReason = FailureReason.NONE
     records_available: bool = True
+    """Whether responses can still be read."""
     pausable: bool = False
     """Whether every request is a GET: only then it can be paused (BF-DISP-08)."""
     paused: bool = False
     prompt: bool = False
     """Whether it is paused until ``resume`` permits it; ``abort`` refuses it."""
     records: int = 0
+    """Requests of the fetch."""
     open_records: int = 0
+    """Those that have no result yet."""
     base_url: str = ""
+    """What relative URLs of the scope resolve against."""
     created_at: int = 0
+    """Milliseconds since the epoch, by Redis's clock."""
     settled_at: int = 0
+    """The same of its end; 0 while it is active."""
     version: int = 0
     """Rises with every change; a state with a lower version is older."""
 

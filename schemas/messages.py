@@ -16,7 +16,8 @@ from schemas.errors import InvalidMessage, NewerMessage
 VERSION = 1
 """The schema version that this release writes; it reads this one and the one before."""
 
-_FORM = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True)
+FORM = ConfigDict(extra="ignore", alias_generator=to_camel, populate_by_name=True)
+"""Names on the wire are in camel case; what is not known there is ignored."""
 _T = TypeVar("_T")
 Many = Annotated[tuple[_T, ...], FailFast()]
 """Values of one kind. The first wrong one is told, and not the million after it."""
@@ -25,7 +26,7 @@ Many = Annotated[tuple[_T, ...], FailFast()]
 class Message(BaseModel):
     """A value that crosses processes as a msgpack map with the IDL's names."""
 
-    model_config = ConfigDict(frozen=True, serialize_by_alias=True, **_FORM)
+    model_config = ConfigDict(frozen=True, serialize_by_alias=True, **FORM)
 
     def encode(self) -> bytes:
         """Pack this message; fields at their defaults are left out."""
@@ -59,7 +60,7 @@ class CompactMessage:
     """
 
     __slots__ = ()
-    __pydantic_config__ = _FORM
+    __pydantic_config__ = FORM
 
     def encode(self) -> bytes:
         """Pack this message; fields at their defaults are left out."""

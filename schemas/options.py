@@ -9,7 +9,7 @@ from datetime import timedelta
 from pydantic import ValidationError
 
 from schemas.errors import InvalidOptions
-from schemas.messages import Message
+from schemas.messages import FORM, Message
 
 MAX_TITLE_BYTES = 64 * 1024
 MAX_ICONS = 64
@@ -28,6 +28,8 @@ class ImageResource(Message):
 @dataclass(frozen=True, slots=True)
 class FetchOptions:
     """What a caller may say about a background fetch beside its requests."""
+
+    __pydantic_config__ = FORM
 
     title: str = ""
     icons: tuple[ImageResource, ...] = ()

@@ -171,7 +171,7 @@ class Request:
             InvalidRequest: its body is not stored yet.
         """
         plain: dict[str, object] = {"url": self.url}
-        for name, wire, default in _WIRE:
+        for name, wire, default in WIRE:
             value = getattr(self, name)
             if value != default:
                 plain[wire] = str(value) if name == "priority" else value
@@ -189,7 +189,7 @@ class Request:
             InvalidMessage: the bytes are none.
         """
         plain = codec.decode(data)
-        members = {name: plain[wire] for name, wire, _ in _WIRE if wire in plain}
+        members = {name: plain[wire] for name, wire, _ in WIRE if wire in plain}
         headers = members.get("headers", ())
         try:
             members["headers"] = tuple((name, value) for name, value in headers)  # type: ignore[attr-defined]
@@ -201,7 +201,7 @@ class Request:
             raise InvalidMessage(f"no request: {error}") from error
 
 
-_WIRE: tuple[tuple[str, str, object], ...] = (
+WIRE: tuple[tuple[str, str, object], ...] = (
     ("method", "method", "GET"),
     ("headers", "headers", ()),
     ("body", "body", None),
@@ -213,6 +213,7 @@ _WIRE: tuple[tuple[str, str, object], ...] = (
     ("integrity", "integrity", ""),
     ("priority", "priority", Priority.AUTO),
 )
+"""Name, name on the wire and default of each member but the URL."""
 
 
 def _check_method(method: str) -> str:

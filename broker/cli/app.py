@@ -21,6 +21,7 @@ from broker.cli import (
     health,
     origins,
     replay,
+    schema,
     scopes,
     show,
     subscribers,
@@ -66,6 +67,7 @@ def command_line() -> typer.Typer:
     app.command()(subscribers.unsubscribe)
     app.command()(replay.replay)
     app.add_typer(scopes.command_line(), name="scope")
+    app.command()(schema.schema)
     app.command()(sweep.sweep)
     app.command()(origins.origins)
     app.command()(doctor.doctor)
