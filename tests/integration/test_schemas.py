@@ -18,6 +18,7 @@ from broker.policies import POLICY, write_policy
 from broker.settings import Settings
 from schemas import codec
 from schemas.catalogue import schema_of
+from schemas.fetches import Priority
 from schemas.policies import ScopePolicy
 from schemas.requests import Request
 from tests.integration.clock import SCOPE
@@ -85,7 +86,9 @@ async def test_what_is_told_and_stored_in_a_run_is_as_the_schemas_say(
             "x",
             [
                 origin.url("/x"),
-                Request(origin.url("/gone"), headers={"A": "b"}, priority="high"),
+                Request(
+                    origin.url("/gone"), headers={"A": "b"}, priority=Priority.HIGH
+                ),
                 Request(origin.url("/x?1"), method="PUT", body=b"inline"),
                 Request(origin.url("/x?2"), method="PUT", body=bytes(100_000)),
             ],
