@@ -11,6 +11,7 @@ from broker.gateway.audit import Audit
 from broker.gateway.gateway import Gateway
 from broker.gateway.guards import Guards
 from broker.gateway.login import Login
+from broker.gateway.pages import include_pages
 from broker.gateway.problems import tell_problems
 from broker.gateway.rates import Rates
 from broker.gateway.routes import fetches
@@ -54,4 +55,5 @@ def create_app(settings: Settings) -> FastAPI:
     )
     tell_problems(app)
     app.include_router(fetches.router, prefix=API)
+    include_pages(app)
     return app

@@ -1,0 +1,15 @@
+"""The dashboard: pages for people, rendered here, complete without JavaScript."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from broker.gateway.pages import acts, fetch, fetches
+from broker.gateway.pages.rendering import Assets
+
+
+def include_pages(app: FastAPI) -> None:
+    """Add every page, and the files that they need."""
+    app.mount("/static", Assets())
+    for each in (fetches, fetch, acts):
+        app.include_router(each.router, include_in_schema=False)

@@ -1,0 +1,81 @@
+"""The page of one background fetch: card, records, deliveries, what to do with it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Request, Response
+
+from broker.gateway.access import Role, needs
+from broker.gateway.gateway import OurGateway, OurManager
+from broker.gateway.pages.catalogue import cards
+from broker.gateway.pages.deliveries import deliveries, window
+from broker.gateway.pages.records import PAGE, records
+from broker.gateway.pages.rendering import PageRoute, render
+from broker.gateway.problems import NotFound
+from broker.keys import FetchKeys
+from broker.manager import BackgroundFetchManager
+from broker.plain import as_plain
+from broker.registration import BackgroundFetchRegistration
+from schemas.fetches import FetchState
+
+router = APIRouter(
+    prefix="/fetches/{scope}/{uid}",
+    route_class=PageRoute,
+    dependencies=[needs(Role.VIEWER)],
+)
+
+
+async def found(
+    manager: BackgroundFetchManager, uid: str
+) -> BackgroundFetchRegistration:
+    """Return the fetch that a page is about.
+
+    Raises:
+        NotFound: it is not, or no longer, retained.
+    """
+    registration = await manager.lookup(uid)
+    if registration is None:
+        raise NotFound(f"no background fetch {uid!r} in scope {manager.scope!r}")
+    return registration
+
+
+@router.get("")
+async def show_fetch(
+    request: Request,
+    uid: str,
+    gateway: OurGateway,
+    manager: OurManager,
+    start: Annotated[int, Query(alias="from", ge=0)] = 0,
+    clicked: Annotated[str, Query(max_length=100)] = "",
+) -> Response:
+    """Show one fetch; ``clicked`` names the click whose window is looked for."""
+    registration = await found(manager, uid)
+    state, keys = registration.state, FetchKeys(manager.scope, uid)
+    [card] = await cards(gateway, [state])
+    return render(
+        request,
+        "fetch.html",
+        card=card,
+        records=await records(gateway.connection, state, start),
+        start=start,
+        page=PAGE,
+        deliveries=await deliveries(gateway.connection, keys),
+        clicked=clicked,
+        window=await window(gateway.connection, keys, clicked) if clicked else "",
+        raw=json.dumps(as_plain(state), indent=2, ensure_ascii=False),
+        commands=_commands(state, str(request.base_url)),
+    )
+
+
+def _commands(state: FetchState, here: str) -> list[str]:
+    """What to type in a shell to go on from here; the id may be any text."""
+    address = f"{here}api/v1/scopes/{quote(state.scope)}/fetches/{state.uid}"
+    return [
+        shlex.join(("curl", address)),
+        shlex.join(("bgfetch", "get", state.id, "--scope", state.scope)),
+        shlex.join(("bgfetch", "watch", state.id, "--scope", state.scope)),
+    ]
