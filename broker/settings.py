@@ -163,7 +163,6 @@ class Settings(BaseSettings):
         200, ge=1, description="the same for each byte sent, beyond the first MiB"
     )
 
-<<<<<<< HEAD
     accounts: Path | None = Field(
         None, description="the gateway's accounts, a TOML file; none: all may do all"
     )
@@ -173,11 +172,9 @@ class Settings(BaseSettings):
     read_only: bool = Field(False, description="whether the gateway refuses writes")
     write_rate: float = Field(
         50, gt=0, description="writes a second of one account in a gateway process"
-||||||| parent of a8cfb12 (Show fetches to people: a list, a page for each, what to do with them)
-=======
-    environment: str = Field(
-        "", description="shown on every page of the dashboard, as production"
->>>>>>> a8cfb12 (Show fetches to people: a list, a page for each, what to do with them)
+    )
+    environment: str | None = Field(
+        None, description="shown on every page of the dashboard, as production"
     )
 
     retention: Seconds = Field(

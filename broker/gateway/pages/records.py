@@ -51,10 +51,10 @@ class RecordRow:
     @property
     def validator(self) -> str:
         """What tells the version that is fetched from another (R7)."""
-        validators = self.state.validators
-        if validators is None:
-            return ""
-        return validators.etag or validators.last_modified or ""
+        validators, head = self.state.validators, self.state.head
+        if validators is not None:
+            return validators.etag or validators.last_modified or ""
+        return (head.get("ETag") or "") if head is not None else ""
 
 
 async def records(

@@ -134,9 +134,7 @@ class PageRoute(APIRoute):
                 TooMany,
             ) as error:
                 problem = _problem(error)
-            return render(
-                request, "error.html", status=problem.status, problem=problem
-            )
+            return render(request, "error.html", status=problem.status, problem=problem)
 
         return readable
 

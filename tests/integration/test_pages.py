@@ -1,0 +1,239 @@
+"""The dashboard's pages as a browser without JavaScript has them."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from html.parser import HTMLParser
+
+import pytest
+from httpx2 import AsyncClient
+from typing_extensions import override
+
+from broker.manager import BackgroundFetchManager
+from broker.subscribers import Subscribers
+from schemas.fetches import FailureReason
+from tests.integration.clock import SCOPE
+from tests.integration.delivering import Process, begin, read
+from tests.integration.working import perform
+from workers.demo.origin import Origin
+from workers.engine import Engine
+
+URL = "https://origin.example/file"
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>"
+
+
+def address_of(uid: str) -> str:
+    return f"/fetches/{SCOPE}/{uid}"
+
+
+def tags_of(page: str) -> list[tuple[str, dict[str, str]]]:
+    """Every element with its attributes, as a browser reads them."""
+    found: list[tuple[str, dict[str, str]]] = []
+
+    class Reader(HTMLParser):
+        @override
+        def handle_starttag(
+            self, tag: str, attrs: list[tuple[str, str | None]]
+        ) -> None:
+            found.append((tag, {name: value or "" for name, value in attrs}))
+
+    Reader().feed(page)
+    return found
+
+
+async def test_a_fetch_is_listed_with_its_title_and_an_unknown_total(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    """BF-DISP-04, BF-DISP-06: without a total the bar is indeterminate."""
+    registration = await manager.fetch("ep-5", URL, title="Episode 5")
+
+    start = await gateway.get("/")
+    page = await gateway.get(start.headers["location"])
+
+    assert (start.status_code, page.status_code) == (303, 200)
+    assert f'href="{address_of(registration.uid)}">Episode 5</a>' in page.text
+    assert '<progress aria-label="Progress of Episode 5"></progress>' in page.text
+
+
+async def test_a_page_shows_the_owning_scopes_origin_records_and_commands(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    """BF-DISP-01: the origin of the scope is shown whatever the title says."""
+    registration = await manager.fetch("ep 5", [URL, f"{URL}?2"], download_total=10)
+
+    page = await gateway.get(address_of(registration.uid))
+
+    assert "<strong>http://localhost:8780</strong>" in page.text
+    assert page.text.count('href="https://origin.example/file') == 2
+    assert "bgfetch get 'ep 5' --scope podcasts" in unescape(page.text)
+    assert 'max="100" value="0"' in page.text
+
+
+async def test_nothing_that_a_producer_says_becomes_markup(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    """BF-DISP-04: titles, ids, URLs and icons are text, wherever they are shown."""
+    registration = await manager.fetch(
+        HOSTILE, f"{URL}?{HOSTILE}", title=HOSTILE, icons=[{"src": HOSTILE}]
+    )
+    await manager.fetch("no title " + HOSTILE, URL)
+
+    address = address_of(registration.uid)
+    for page in ("/fetches", address, f"{address}/abort", f"/fetches?q={HOSTILE}"):
+        shown = await gateway.get(page)
+        assert shown.status_code < 500
+        tags = tags_of(shown.text)
+        assert not [attributes for tag, attributes in tags if tag == "img"]
+        for tag, attributes in tags:
+            assert not any(name.startswith("on") for name in attributes)
+            assert "style" not in attributes
+            assert tag != "script" or attributes["src"].startswith("/static/")
+        policy = shown.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self'; style-src 'self'" in policy
+        assert "unsafe" not in policy
+
+
+async def test_forms_pause_resume_and_abort_and_go_back_to_the_page(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    """BF-DISP-07, BF-DISP-08: each act is a form, and aborting asks first."""
+    registration = await manager.fetch("ep-5", URL)
+    address = address_of(registration.uid)
+
+    for act, paused in (("pause", True), ("resume", False)):
+        answer = await gateway.post(f"{address}/{act}")
+        await registration.refresh()
+        assert (answer.status_code, answer.headers["location"]) == (303, address)
+        assert registration.paused is paused
+    asked = await gateway.get(f"{address}/abort")
+    await gateway.post(f"{address}/abort")
+    await registration.refresh()
+
+    assert f'action="{address}/abort"' in asked.text
+    assert registration.failure_reason is FailureReason.ABORTED
+    assert "has ended already" in (await gateway.get(f"{address}/abort")).text
+
+
+async def test_pausing_is_offered_only_where_it_is_possible(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    """BF-DISP-08: one request that is not a GET, and nothing can be paused."""
+    from broker import Request
+
+    registration = await manager.fetch("up", Request(URL, method="POST", body=b"x"))
+
+    page = await gateway.get("/fetches")
+    answer = await gateway.post(f"{address_of(registration.uid)}/pause")
+
+    assert "Pause up" not in page.text
+    assert "Abort up" in page.text
+    assert answer.status_code == 409
+    assert "text/html" in answer.headers["content-type"]
+
+
+async def test_a_click_shows_the_window_that_a_listener_opened_as_a_link(
+    gateway: AsyncClient, manager: BackgroundFetchManager, process: Process
+) -> None:
+    """BF-DISP-09, BF-CLICK-01: while it runs and after it; no address can forge it."""
+    await process()
+    registration = await manager.fetch("ep-5", URL)
+    address = address_of(registration.uid)
+
+    clicked = await gateway.post(f"{address}/click")
+    event = "backgroundfetchclick.1"
+    await registration.open_window(event, "https://podcasts.example/latest")
+    shown = await gateway.get(clicked.headers["location"])
+    await registration.abort()
+    again = await gateway.post(f"{address}/click")
+    hostile = await gateway.get(f"{address}?clicked=https://evil.example/")
+
+    assert clicked.headers["location"] == f"{address}?clicked={event}#window"
+    assert 'href="https://podcasts.example/latest"' in shown.text
+    assert again.headers["location"].endswith("click.2#window")
+    assert 'href="https://evil.example' not in hostile.text
+
+
+async def test_events_are_shown_with_how_far_each_subscriber_is(
+    gateway: AsyncClient, manager: BackgroundFetchManager, process: Process
+) -> None:
+    subscription = await process("mirror")
+    registration = await manager.fetch("ep-5", URL)
+    await registration.abort()
+    [delivery] = await read(subscription)
+    await begin(subscription, delivery)
+
+    page = await gateway.get(address_of(registration.uid))
+
+    assert re.search(r"abort</th>.*mirror.*held", page.text, re.DOTALL)
+
+
+async def test_a_finished_record_shows_status_validator_and_digest(
+    gateway: AsyncClient,
+    manager: BackgroundFetchManager,
+    origin: Origin,
+    engine: Engine,
+) -> None:
+    origin.add("/file", b"x" * 1000, etag='"v1"')
+    registration = await manager.fetch("ep-5", origin.url("/file"), title="Episode 5")
+    await perform(engine, registration)
+
+    page = await gateway.get(address_of(registration.uid))
+
+    assert "<td>200</td>" in page.text
+    assert "1000 bytes" in page.text
+    assert "&#34;v1&#34;" in page.text
+    assert "succeeded" in page.text
+
+
+@pytest.mark.parametrize("address", ["/fetches/podcasts/nothing", "/fetches/-/x"])
+async def test_what_is_not_there_is_told_on_a_page(
+    gateway: AsyncClient, address: str
+) -> None:
+    answer = await gateway.get(address)
+
+    assert answer.status_code in (404, 422)
+    assert "<h1>" in answer.text
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+async def test_a_page_of_another_origin_cannot_write(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    registration = await manager.fetch("ep-5", URL)
+    foreign = {"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}
+
+    for headers in foreign:
+        answer = await gateway.post(
+            f"{address_of(registration.uid)}/abort", headers=headers
+        )
+        assert answer.status_code == 403
+    await registration.refresh()
+
+    assert registration.failure_reason is FailureReason.NONE
+
+
+async def test_static_files_are_kept_by_browsers_under_their_content(
+    gateway: AsyncClient,
+) -> None:
+    page = await gateway.get("/fetches")
+    addresses = re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text)
+
+    assert len(addresses) >= 4
+    for address in addresses:
+        answer = await gateway.get(address)
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+
+
+async def test_subscribers_may_come_later(
+    gateway: AsyncClient, manager: BackgroundFetchManager, subscribers: Subscribers
+) -> None:
+    """R12: an event without subscribers waits for the first."""
+    registration = await manager.fetch("ep-5", URL)
+    await registration.abort()
+
+    page = await gateway.get(address_of(registration.uid))
+
+    assert await subscribers.names() == []
+    assert "waits for the first subscriber" in page.text
