@@ -21,25 +21,28 @@ class Clicks:
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self._connection = connection
         self._settings = settings
-        self._together: Together[tuple[FetchKeys, str], str] = Together(
+        self._together: Together[tuple[FetchKeys, str, str], str] = Together(
             self._publish_all, AT_ONCE, "clicks"
         )
 
-    async def publish(self, keys: FetchKeys) -> str:
+    async def publish(self, keys: FetchKeys, client: str = "") -> str:
         """Publish a click on a fetch; return the event's name within the fetch.
 
-        Empty if the fetch is no longer retained.
+        ``client`` names who clicked, if it is one of a gateway's clients. Empty if the
+        fetch is no longer retained.
 
         Raises:
             Unreachable: Redis does not answer. It may have been published.
         """
-        return await self._together.ask((keys, "click:" + secrets.token_hex(8)))
+        return await self._together.ask((keys, "click:" + secrets.token_hex(8), client))
 
-    async def _publish_all(self, clicks: Sequence[tuple[FetchKeys, str]]) -> list[str]:
+    async def _publish_all(
+        self, clicks: Sequence[tuple[FetchKeys, str, str]]
+    ) -> list[str]:
         keys, arguments = context(clicks[0][0], self._settings)
-        for fetch, token in clicks:
+        for fetch, token, client in clicks:
             keys += [fetch.fetch, fetch.events, fetch.tokens]
-            arguments.append(token)
+            arguments += [token, client]
         events = await self._connection.run("click", keys, arguments)
         return [event.decode() for event in events]
 

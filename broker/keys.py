@@ -54,6 +54,11 @@ class OriginKeys:
         return (self.origin_hash, self.holders, self.grants)
 
 
+def windows(process: str) -> str:
+    """Channel: windows for the clients of one gateway process."""
+    return f"{PREFIX}windows:{process}"
+
+
 def orphans(store: str) -> str:
     """ZSET blob name -> ms when a sweep of the store first saw it unnamed (R16)."""
     return f"{PREFIX}orphans:{store}"

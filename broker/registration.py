@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from broker.context import context
 from broker.dispatch import Dispatch
-from broker.keys import ABORTS, AGENDA, ScopeKeys
+from broker.keys import ABORTS, AGENDA, ScopeKeys, windows
 from broker.live_state import LiveState
 from broker.pausing import Pausing
 from broker.places import places
@@ -20,6 +20,7 @@ from broker.settlement import settlement
 from schemas.errors import InvalidState
 from schemas.events import DeliveryOutcome, WindowMessage, completion_event
 from schemas.fetches import Result
+from schemas.names import check_client
 from schemas.options import ImageResource, check_icons, check_title
 from schemas.requests import Request
 
@@ -110,15 +111,19 @@ class BackgroundFetchRegistration(LiveState):
         with suppress(InvalidState):
             await self.refresh()
 
-    async def click(self) -> Dispatch:
+    async def click(self, *, client: str = "") -> Dispatch:
         """Publish ``backgroundfetchclick``, as a click on the display does.
 
-        ``await dispatch.settled()`` tells what became of it.
+        ``await dispatch.settled()`` tells what became of it. ``client`` is the id that
+        a gateway gave to the screen that was clicked: the window that is opened for it
+        is shown there alone, while it is connected.
 
         Raises:
+            InvalidName: ``client`` is no such id.
             InvalidState: the fetch is no longer retained.
         """
-        event = await self._owner.clicks.publish(self._keys)
+        check_client(client)
+        event = await self._owner.clicks.publish(self._keys, client)
         if not event:
             raise InvalidState(f"background fetch {self.id!r} is no longer retained")
         return Dispatch(self, self._owner.connection, event)
@@ -149,11 +154,29 @@ class BackgroundFetchRegistration(LiveState):
 
         False if that click has opened another window (§ openWindow).
         """
-        message = WindowMessage(uid=self.uid, id=self.id, event=event, url=url)
+        clicked: bytes | None = await self._owner.connection.ask(
+            "HGET", self._keys.tokens, f"client:{event}"
+        )
+        client = clicked.decode() if clicked else ""
+        message = WindowMessage(
+            uid=self.uid,
+            id=self.id,
+            event=event,
+            url=url,
+            scope=self.scope,
+            client=client,
+        )
+        process = client.partition(".")[0]
         opened = await self._owner.connection.run(
             "window",
             [self._keys.fetch, self._keys.tokens],
-            [event, url, ScopeKeys(self.scope).clients, message.encode()],
+            [
+                event,
+                url,
+                ScopeKeys(self.scope).clients,
+                message.encode(),
+                windows(process) if process else "",
+            ],
         )
         return bool(opened)
 

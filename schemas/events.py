@@ -76,6 +76,9 @@ class WindowMessage(Message):
     id: str
     event: str
     url: str
+    scope: str = ""
+    client: str = ""
+    """Who clicked, if it is one of a gateway's clients; else it is for all."""
 
 
 class LetterState(StrEnum):

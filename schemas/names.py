@@ -9,6 +9,7 @@ from schemas.errors import InvalidName
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _UID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_CLIENT = re.compile(r"[0-9a-f]{12}\.[0-9a-f]{16}", re.ASCII)
 _MAX_SHOWN = 100  # characters of what is wrong
 MAX_ID_BYTES = 1024
 RESERVED = frozenset(
@@ -60,6 +61,20 @@ def check_subscriber(name: str) -> str:
         InvalidName: it is not 1 to 64 letters, digits, dots, dashes or underscores.
     """
     return _check("subscriber", name)
+
+
+def check_client(client: str) -> str:
+    """Return ``client`` if a gateway may have given it to a reader, or if it is empty.
+
+    Raises:
+        InvalidName: it has another form.
+    """
+    if client and not _CLIENT.fullmatch(client):
+        raise InvalidName(
+            f"{client[:_MAX_SHOWN]!r} is no client id: use that of the stream's first "
+            "message"
+        )
+    return client
 
 
 def check_step(step: str) -> str:

@@ -14,7 +14,7 @@ from broker.gateway.login import Login
 from broker.gateway.pages import include_pages
 from broker.gateway.problems import tell_problems
 from broker.gateway.rates import Rates
-from broker.gateway.routes import fetches
+from broker.gateway.routes import events, fetches
 from broker.settings import Settings
 from schemas.urls import host_of, parse_url
 
@@ -25,12 +25,11 @@ WRITE_BURST = 200
 
 def create_app(settings: Settings) -> FastAPI:
     """Make the application; it connects when its server starts."""
+    gateway = Gateway(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        gateway = Gateway(settings)
         await gateway.start()
-        app.state.gateway = gateway
         try:
             yield
         finally:
@@ -45,6 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.gateway = gateway
     app.state.write_rates = Rates(settings.write_rate, WRITE_BURST)
     app.add_middleware(
         Guards,
@@ -54,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
         read_only=settings.read_only,
     )
     tell_problems(app)
+    app.include_router(events.router, prefix=API)
     app.include_router(fetches.router, prefix=API)
     include_pages(app)
     return app

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from broker.connection import Connection
+from broker.gateway.live import Feed
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
 from schemas.names import check_scope
@@ -27,6 +29,9 @@ class Gateway:
         self._base_url = parse_url(settings.base_url, None)
         self._managers: OrderedDict[str, BackgroundFetchManager] = OrderedDict()
         self._users: Counter[str] = Counter()
+        self.stopping = asyncio.Event()
+        """Set when requests that wait are to be answered now."""
+        self._feed: Feed | None = None
 
     async def start(self) -> None:
         """Connect.
@@ -36,9 +41,23 @@ class Gateway:
         """
         self.connection = Connection(self.settings.found_redis())
         await self.connection.ping()
+        self._feed = Feed(self.connection)
+
+    @property
+    def feed(self) -> Feed:
+        """What happens, for all readers of this process."""
+        assert self._feed is not None
+        return self._feed
+
+    def stop(self) -> None:
+        """End what waits for news, so that open requests end soon."""
+        self.stopping.set()
+        if self._feed is not None:
+            self._feed.stop("stopping")
 
     async def aclose(self) -> None:
         """Close what was opened; no request runs any more."""
+        await self.feed.aclose()
         for manager in self._managers.values():
             await manager.aclose()
         await self.connection.aclose()

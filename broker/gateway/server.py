@@ -10,9 +10,10 @@ import uvicorn
 from fastapi import FastAPI
 from typing_extensions import override
 
+from broker.gateway.gateway import Gateway
 from schemas.errors import ConfigError
 
-# Open streams of server-sent events would hold up the end for ever.
+# Streams of server-sent events end when told; a reader may not take their end.
 STOP_SECONDS = 3
 
 
@@ -21,6 +22,7 @@ class Server:
 
     def __init__(self, app: FastAPI, host: str, port: int) -> None:
         self._listener = _listen(host, port)
+        self._gateway: Gateway = app.state.gateway
         config = uvicorn.Config(
             app,
             lifespan="on",
@@ -46,6 +48,7 @@ class Server:
 
     def stop(self) -> None:
         """Make ``serve`` end soon; callable repeatedly."""
+        self._gateway.stop()
         self._server.should_exit = True
 
 

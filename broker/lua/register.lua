@@ -54,6 +54,7 @@ redis.call('HSET', active, fields.id, seq .. ':' .. fields.uid)
 redis.call('HSET', latest, fields.id, fields.uid)
 redis.call('ZADD', fetches, seq, fields.uid)
 redis.call('SADD', scopes, fields.scope)
+redis.call('PUBLISH', progress, cmsgpack.pack((snapshot())))
 if fields.paused == '1' then
   redis.call('HSET', fetch, 'pausedAt', now)
   return {'ok', redis.call('HGETALL', fetch), {}}
