@@ -81,7 +81,10 @@ class ScopeKeys:
 
     @property
     def scope_hash(self) -> str:
-        """HASH: seq, policy, quota, used, published; version, count, filters (R11)."""
+        """HASH: seq, policy, quota, used, published; version, count, filters (R11).
+
+        And what was counted since the scope began, for ``broker.measures``.
+        """
         return f"{PREFIX}{self.scope}"
 
     @property

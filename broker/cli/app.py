@@ -21,6 +21,7 @@ from broker.cli import (
     health,
     origins,
     replay,
+    rq_dashboard,
     schema,
     scopes,
     show,
@@ -72,6 +73,7 @@ def command_line() -> typer.Typer:
     app.command()(origins.origins)
     app.command()(doctor.doctor)
     app.command()(health.health)
+    app.command()(rq_dashboard.rq_dashboard)
     app.command()(accounts.account)
     return app
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from broker.gateway import health, metrics
 from broker.gateway.audit import Audit
 from broker.gateway.gateway import Gateway
 from broker.gateway.guards import Guards
@@ -54,6 +55,8 @@ def create_app(settings: Settings) -> FastAPI:
         read_only=settings.read_only,
     )
     tell_problems(app)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(events.router, prefix=API)
     app.include_router(fetches.router, prefix=API)
     include_pages(app)

@@ -52,8 +52,11 @@ local function read_both()
 end
 
 -- Scripts about many deliveries do what concerns the subscriber's sets once for all.
-local done_with, not_due, not_leased = {}, {}, {}
+local done_with, not_due, not_leased, outcomes = {}, {}, {}, {}
 local function leave_sets()
+  for outcome, number in pairs(outcomes) do
+    redis.call('HINCRBY', scope, 'deliveries:' .. outcome, number)
+  end
   if #not_leased > 0 then
     redis.call('ZREM', leases, unpack(not_leased))
   end
@@ -89,6 +92,7 @@ end
 -- had none, and calls leave_sets() in the end.
 local function settle_delivery(record, outcome, failures, attempt, nonce, consumer)
   local mine = delivery_line(outcome, failures, attempt, nonce, consumer)
+  outcomes[outcome] = (outcomes[outcome] or 0) + 1
   done_with[#done_with + 1] = entry
   not_due[#not_due + 1] = delivery
   not_leased[#not_leased + 1] = delivery

@@ -126,7 +126,8 @@ end
 -- End the fetch and publish its one completion event (R13, R14). The id is free and
 -- the registration final before anybody can see the event (BF-EVT-05).
 local function settle(result, reason)
-  local names = redis.call('HMGET', fetch, 'id', 'seq', 'uid', 'hold', 'uploadTotal', 'downloaded')
+  local names = redis.call('HMGET', fetch, 'id', 'seq', 'uid', 'hold', 'uploadTotal', 'downloaded',
+    'createdAt')
   charge(tonumber(names[5]) + tonumber(names[6]))
   if redis.call('HGET', active, names[1]) == names[2] .. ':' .. names[3] then
     redis.call('HDEL', active, names[1])
@@ -137,6 +138,8 @@ local function settle(result, reason)
   elseif reason ~= '' then
     type = 'backgroundfetchfail'
   end
+  redis.call('HINCRBY', scope, 'ended:' .. (reason == '' and result or reason), 1)
+  redis.call('HINCRBY', scope, 'endedAfter', string.format('%d', now - names[7]))
   redis.call('HSET', fetch, 'result', result, 'failureReason', reason, 'settledAt', now,
     'completion', type, 'holdUntil', now + tonumber(names[4]), 'paused', 0, 'prompt', 0)
   local record, hold = publish(type, type, announce()), tonumber(names[4])

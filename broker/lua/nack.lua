@@ -23,11 +23,15 @@ elseif holder ~= ARGV[8] then
   return 'stale'
 end
 failures = failures + tonumber(ARGV[9])
+if ARGV[9] == '1' then
+  redis.call('HINCRBY', scope, 'attempts:failed', 1)
+end
 remember(attempt, consumer, ARGV[9] == '1', ARGV[12])
 redis.call('ZREM', leases, delivery)
 if failures >= tonumber(ARGV[11]) then
   write_delivery('dead', failures, attempt, holder, consumer)
   write_letter('failed', failures, ARGV[12])
+  redis.call('HINCRBY', scope, 'deliveries:dead', 1)
   redis.call('XACK', stream, subscriber, entry)
   return 'dead'
 end

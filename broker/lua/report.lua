@@ -87,6 +87,9 @@ for i = 13, #ARGV - 2, 2 do
 end
 if downloaded ~= 0 then
   redis.call('HINCRBY', fetch, 'downloaded', string.format('%d', downloaded))
+  if downloaded > 0 then
+    redis.call('HINCRBY', scope, 'downloaded', string.format('%d', downloaded))
+  end
   if need < 0 then
     redis.call('HINCRBY', fetch, 'charged', string.format('%d', downloaded))
     redis.call('HINCRBY', scope, 'used', string.format('%d', downloaded))
@@ -94,6 +97,9 @@ if downloaded ~= 0 then
 end
 if uploaded ~= 0 then
   redis.call('HINCRBY', fetch, 'uploaded', string.format('%d', uploaded))
+  if uploaded > 0 then
+    redis.call('HINCRBY', scope, 'uploaded', string.format('%d', uploaded))
+  end
 end
 redis.call('HSET', fetch, 'openRecords', open, 'failIndex', fail_index, 'failReason', fail_reason)
 if over or open == 0 then
