@@ -233,10 +233,18 @@ class BackgroundFetchManager:
                 progress(min(cleared, total), total)
         return total >= 0
 
-    async def history(self, *, limit: int = 100, skip: int = 0) -> list[FetchState]:
-        """Return retained fetches of this scope, ended ones included, newest first."""
+    async def history(
+        self, *, limit: int = 100, skip: int = 0, before: int | None = None
+    ) -> list[FetchState]:
+        """Return retained fetches of this scope, ended ones included, newest first.
+
+        ``before`` is the ``seq`` of the last one that was seen: what follows it has no
+        gap and nothing twice, whatever is registered or forgotten between two calls.
+        """
+        start = "+inf" if before is None else f"({before}"
         uids: list[bytes] = await self.connection.ask(
-            "ZREVRANGE", self._keys.fetches, skip, skip + limit - 1
+            "ZREVRANGEBYSCORE",
+            *(self._keys.fetches, start, "-inf", "LIMIT", skip, limit),
         )
         async with self.connection.redis.pipeline(transaction=False) as pipe:
             for uid in uids:

@@ -41,12 +41,18 @@ def list_(
     limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="with --all: at most so many")
     ] = 100,
+    before: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SEQ", help="with --all: older than the one with this `seq`"
+        ),
+    ] = None,
     scope: ScopeName = "default",
     redis_url: RedisURL = None,
     json: JSON = False,
 ) -> int:
     """List the active fetches, oldest first."""
-    look = partial(_history, limit) if all else _active
+    look = partial(_history, limit, before) if all else _active
     states, reasons = in_scope(scope, redis_url, partial(_with_reasons, look))
     if json:
         put_json([_as_json(state, reasons) for state in states])
@@ -71,8 +77,10 @@ def _as_json(state: FetchState, reasons: Mapping[str, str]) -> dict[str, Any]:
     return as_plain(state) | {"waiting": reasons.get(state.uid, "")}
 
 
-async def _history(limit: int, manager: BackgroundFetchManager) -> list[FetchState]:
-    return await manager.history(limit=limit)
+async def _history(
+    limit: int, before: int | None, manager: BackgroundFetchManager
+) -> list[FetchState]:
+    return await manager.history(limit=limit, before=before)
 
 
 async def _active(manager: BackgroundFetchManager) -> list[FetchState]:
