@@ -25,16 +25,20 @@ class Clicks:
             self._publish_all, AT_ONCE, "clicks"
         )
 
-    async def publish(self, keys: FetchKeys, client: str = "") -> str:
+    async def publish(
+        self, keys: FetchKeys, client: str = "", token: str | None = None
+    ) -> str:
         """Publish a click on a fetch; return the event's name within the fetch.
 
         ``client`` names who clicked, if it is one of a gateway's clients. Empty if the
-        fetch is no longer retained.
+        fetch is no longer retained. With a ``token`` that was used before it is the
+        name of the event that was published then (R23).
 
         Raises:
             Unreachable: Redis does not answer. It may have been published.
         """
-        return await self._together.ask((keys, "click:" + secrets.token_hex(8), client))
+        call = f"click:{token or secrets.token_hex(8)}"
+        return await self._together.ask((keys, call, client))
 
     async def _publish_all(
         self, clicks: Sequence[tuple[FetchKeys, str, str]]

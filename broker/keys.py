@@ -69,6 +69,11 @@ def sweeping(store: str) -> str:
     return f"{PREFIX}sweeping:{store}"
 
 
+def call(digest: str) -> str:
+    """HASH of a call with an idempotency key; see ``lua/once.lua``. Has a TTL."""
+    return f"{PREFIX}call:{digest}"
+
+
 @dataclass(frozen=True, slots=True)
 class ScopeKeys:
     """The keys of one scope."""

@@ -13,17 +13,16 @@ from broker.clicks import Clicks
 from broker.connection import Connection
 from broker.keys import ScopeKeys
 from broker.policies import read_policy
-from broker.queue import JobQueue
-from broker.records import RecordReader
 from broker.registrar import Registrar
 from broker.registration import BackgroundFetchRegistration
 from broker.removal import Removal
 from broker.settings import Settings
+from broker.shared import Shared
 from broker.subscribers import Subscribers
 from broker.watcher import Watcher
 from schemas.errors import InvalidState, RejectedFetch
 from schemas.fetches import FetchState, Priority
-from schemas.names import check_id, check_scope, is_uid
+from schemas.names import check_id, check_scope, check_uid, is_uid, new_uid
 from schemas.options import FetchOptions, ImageResource
 from schemas.policies import Permission
 from schemas.requests import Request
@@ -72,16 +71,26 @@ class BackgroundFetchManager:
     """
 
     def __init__(
-        self, connection: Connection, settings: Settings, scope: str, base_url: str
+        self,
+        connection: Connection,
+        settings: Settings,
+        scope: str,
+        base_url: str,
+        shared: Shared | None = None,
     ) -> None:
+        """``shared``: what managers of many scopes in one process have in common.
+
+        Such a manager opens no connection of its own until somebody waits for news.
+        """
         self.connection = connection
         self.settings = settings
-        self.reader = RecordReader(connection, settings)
+        self._shared = shared
+        own = shared or Shared.of(connection, settings)
+        self.reader, self.queue = own.reader, own.queue
         self.clicks = Clicks(connection, settings)
         self._scope = scope
         self._base_url = base_url
         self._keys = ScopeKeys(scope)
-        self.queue = JobQueue(connection.url)
         self._registrar = Registrar(
             connection,
             settings,
@@ -112,11 +121,16 @@ class BackgroundFetchManager:
         """Stop updates; registrations keep their last values."""
         await self.clicks.aclose()
         await self._watcher.aclose()
-        await self.queue.aclose()
+        if self._shared is None:
+            await self.queue.aclose()
 
     async def watching(self) -> None:
         """Return once published states reach this manager's registrations."""
         await self._watcher.ready()
+
+    async def _live(self) -> None:
+        if self._shared is None:
+            await self.watching()
 
     async def fetch(
         self,
@@ -128,6 +142,7 @@ class BackgroundFetchManager:
         download_total: int = 0,
         hold: timedelta = timedelta(0),
         priority: Priority | str = Priority.AUTO,
+        token: str | None = None,
     ) -> BackgroundFetchRegistration:
         """Start a background fetch and return once it is durable (§ fetch).
 
@@ -136,6 +151,10 @@ class BackgroundFetchManager:
         Records stay readable for ``hold`` after the result, however fast subscribers
         are. Bodies are read to their end and stored before it returns (BF-FETCH-14).
         Where the permission of the scope is ``prompt``, it starts paused.
+
+        Who may have to repeat a call gives it a ``token`` of its own making, 32 random
+        hexadecimal digits, which becomes the ``uid``: what the first call registered is
+        the answer to the second (R23).
 
         Raises:
             RejectedFetch: ``requests`` is empty, an argument has the wrong form, or a
@@ -155,8 +174,9 @@ class BackgroundFetchManager:
         options = FetchOptions.checked(title, icons, download_total, hold)
         wanted = _check_priority(priority)
         order = self._registrar.order(id, requests, options, wanted)
-        await self.watching()
-        return self.registration(await self._registrar.register(order))
+        await self._live()
+        uid = new_uid() if token is None else check_uid(token)
+        return self.registration(await self._registrar.register(order, uid))
 
     async def permission(self) -> Permission:
         """Return the scope's permission for background fetches (§ Permissions)."""
@@ -169,7 +189,7 @@ class BackgroundFetchManager:
             InvalidName: ``id`` is empty (BF-GET-05).
         """
         check_id(id)
-        await self.watching()
+        await self._live()
         entry: bytes | None = await self.connection.ask("HGET", self._keys.active, id)
         return await self.lookup(entry.decode().partition(":")[2]) if entry else None
 
@@ -184,7 +204,7 @@ class BackgroundFetchManager:
     async def find(self, id: str) -> BackgroundFetchRegistration | None:
         """Return the newest retained fetch with this id, ended or not, or None."""
         check_id(id)
-        await self.watching()
+        await self._live()
         uid: bytes | None = await self.connection.ask("HGET", self._keys.latest, id)
         return await self.lookup(uid.decode()) if uid else None
 

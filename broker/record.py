@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from typing_extensions import override
 
 from broker.bodies import StoredStream
+from broker.body import unexposed
 from broker.keys import FetchKeys
 from broker.records import RecordLook, RecordReader
-from broker.response import Response, unexposed
+from broker.response import Response
 from schemas.bodies import BodyStream, StoredBody
 from schemas.fetches import FetchState, Progress
 from schemas.integrity import parse_integrity
@@ -35,18 +36,28 @@ class BackgroundFetchRecord:
     """One request of a background fetch; made by ``match`` and ``match_all`` alone."""
 
     def __init__(
-        self, fetch: Fetch, reader: RecordReader, index: int, request: Request
+        self,
+        fetch: Fetch,
+        reader: RecordReader,
+        index: int,
+        request: Request,
+        look: RecordLook | None = None,
     ) -> None:
         self._fetch = fetch
         self._reader = reader
         self._index = index
         self._request = request
         self._keys = FetchKeys(fetch.state.scope, fetch.state.uid)
-        self._look: RecordLook | None = None
+        self._look = look
 
     @override
     def __repr__(self) -> str:
         return f"<BackgroundFetchRecord {self._request.method} {self._request.url}>"
+
+    @property
+    def index(self) -> int:
+        """Its place among the requests of the fetch, from 0."""
+        return self._index
 
     @property
     def request(self) -> Request:
@@ -60,6 +71,11 @@ class BackgroundFetchRecord:
             return self._request
         stored = StoredStream(self._reader, self._keys, self._index, body)
         return replace(self._request, body=BodyStream(stored))
+
+    @property
+    def upload_total(self) -> int:
+        """Bytes of the body of the request."""
+        return self._request.upload_total
 
     @property
     def response_ready(self) -> Awaitable[Response]:
@@ -89,6 +105,11 @@ class BackgroundFetchRecord:
     def attempts(self) -> int:
         """How many HTTP exchanges were begun for this record, segments not counted."""
         return self._look.state.attempts if self._look else 0
+
+    @property
+    def look(self) -> RecordLook | None:
+        """All that was seen of the record when it was last looked at."""
+        return self._look
 
     async def refresh(self) -> BackgroundFetchRecord:
         """Look at the record now; returns itself.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 from urllib.parse import urldefrag, urlsplit
 
 from anyio import to_thread
@@ -19,6 +20,7 @@ from schemas.records import RecordResult, RecordState, ResponseHead
 from schemas.requests import Request
 
 BATCH = 500
+RELEASED = "the records of this background fetch are released"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,34 @@ class RecordLook:
         if self.result is RecordResult.OPEN and self.fetch_result is not Result.ACTIVE:
             return RecordResult.ABORTED
         return self.result
+
+    @property
+    def status(self) -> int:
+        """The status code, once there is one that may be seen; else 0."""
+        head = self.state.head
+        return head.status if head is not None and self.outcome.exposed else 0
+
+    @property
+    def length(self) -> int:
+        """Bytes of the whole record as far as they are known, else 0."""
+        if self.outcome is not RecordResult.OPEN:
+            return self.stored
+        validators, head = self.state.validators, self.state.head
+        if validators is not None and validators.length:
+            return validators.length
+        told = (head.get("Content-Length") if head is not None else "") or ""
+        return int(told) if told.isascii() and told.isdigit() else 0
+
+    @classmethod
+    def of(cls, fetch_result: bytes, state: bytes | None, record: bytes | None) -> Self:
+        """Read what Redis has: the fetch's result, how far, and the record's state."""
+        stored, _, rest = (state or b"").decode().partition(" ")
+        return cls(
+            Result(fetch_result.decode()),
+            RecordResult(rest.split(" ")[1] if rest else ""),
+            int(stored or 0),
+            RecordState.decode(record) if record else RecordState(),
+        )
 
 
 class RecordReader:
@@ -110,13 +140,35 @@ class RecordReader:
             [index, reader, milliseconds(self._settings.lease * 3)],
         )
         if not reply:
-            raise InvalidState("the records of this background fetch are released")
-        stored, _, rest = reply[1].decode().partition(" ")
-        result = rest.split(" ")[1] if rest else ""
-        state = RecordState.decode(reply[2]) if reply[2] else RecordState()
-        return RecordLook(
-            Result(reply[0].decode()), RecordResult(result), int(stored or 0), state
+            raise InvalidState(RELEASED)
+        return RecordLook.of(*reply)
+
+    async def page(
+        self, keys: FetchKeys, start: int, limit: int
+    ) -> list[tuple[Request, RecordLook]]:
+        """Look at some records at once; fewer, or none, beyond the last.
+
+        Raises:
+            InvalidState: the records are released.
+        """
+        indexes = range(start, start + limit)
+        fetch, *rows = await self._connection.ask_all(
+            [
+                ("HMGET", keys.fetch, "result", "recordsAvailable"),
+                *(
+                    ("HMGET", key, *indexes)
+                    for key in (keys.requests, keys.states, keys.records)
+                ),
+            ]
         )
+        result, available = fetch
+        if available != b"1":
+            raise InvalidState(RELEASED)
+        return [
+            (Request.decode(request), RecordLook.of(result, state, record))
+            for request, state, record in zip(*rows, strict=True)
+            if request is not None
+        ]
 
     async def close(self, keys: FetchKeys, reader: str) -> None:
         """End a reader's lease."""

@@ -93,25 +93,28 @@ class Registrar:
             raise RejectedFetch("at least one request must be given, got none")
         return Order(id, checked, list(origins.values()), options, priority)
 
-    async def register(self, order: Order) -> FetchState:
-        """Make ``order`` an active fetch, and want its work.
+    async def register(self, order: Order, uid: str) -> FetchState:
+        """Make ``order`` an active fetch with this uid, and want its work.
+
+        If there is a fetch with this uid it is returned as it is: somebody has made
+        this very call before (R23).
 
         Raises what ``BackgroundFetchManager.fetch`` raises.
         """
-        keys = self._scope.fetch(new_uid())
+        keys, staging = self._scope.fetch(uid), self._scope.fetch(new_uid())
         async with Deposit(self._reader) as deposit:
             if any(not travels(request) for request in order.requests):
                 # Nobody waits for gigabytes only to hear this.
                 rules = await self._foresee(order)
                 await deposit.store(order.requests, rules.check_upload)
-            rules = await self._stage(keys, order.requests)
+            rules = await self._stage(staging, order.requests)
             try:
                 order.check(rules)
             except (RejectedFetch, NotAllowed, QuotaExceeded):
-                await self._connection.ask("UNLINK", keys.staged, keys.bodies)
+                await self._connection.ask("UNLINK", staging.staged, staging.bodies)
                 raise
             deposit.offered = True
-            state, jobs = await self._commit(keys, order, rules.policy)
+            state, jobs = await self._commit(keys, staging, order, rules.policy)
         await self._enqueue(state, jobs, order.priority)
         return state
 
@@ -167,7 +170,7 @@ class Registrar:
         }
 
     async def _commit(
-        self, keys: FetchKeys, order: Order, policy: ScopePolicy
+        self, keys: FetchKeys, staging: FetchKeys, order: Order, policy: ScopePolicy
     ) -> tuple[FetchState, list[bytes]]:
         settings, scope, count = self._settings, self._scope, len(order.requests)
         lanes = min(settings.max_lanes, -(-count // settings.lane_size))
@@ -180,9 +183,10 @@ class Registrar:
                 *names,
                 scope.latest,
                 scope.fetches,
-                keys.staged,
+                staging.staged,
                 keys.requests,
                 SCOPES,
+                staging.bodies,
                 keys.bodies,
                 *place_keys,
             ],

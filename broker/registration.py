@@ -58,18 +58,19 @@ class BackgroundFetchRegistration(LiveState):
         connection = self._owner.connection
         return await settlement(connection, self._keys, event)
 
-    async def abort(self) -> bool:
+    async def abort(self, *, token: str | None = None) -> bool:
         """End the fetch as aborted; False if it had already ended (§ abort).
 
-        True means that ``backgroundfetchabort`` is published and the id free.
+        True means that ``backgroundfetchabort`` is published and the id free. A call
+        that repeats another one, told by the same ``token``, has its answer (R23).
         """
         keys, arguments = context(self._keys, self._owner.settings)
         place_keys, place_arguments = places(self._keys, self._owner.settings)
-        token = "abort:" + secrets.token_hex(8)
+        call = f"abort:{token or secrets.token_hex(8)}"
         answer = await self._owner.connection.run(
             "abort",
             [*keys, self._keys.tokens, *place_keys],
-            [*arguments, token, ABORTS, *place_arguments],
+            [*arguments, call, ABORTS, *place_arguments],
         )
         await self._reread()
         return bool(answer)
@@ -111,19 +112,20 @@ class BackgroundFetchRegistration(LiveState):
         with suppress(InvalidState):
             await self.refresh()
 
-    async def click(self, *, client: str = "") -> Dispatch:
+    async def click(self, *, client: str = "", token: str | None = None) -> Dispatch:
         """Publish ``backgroundfetchclick``, as a click on the display does.
 
         ``await dispatch.settled()`` tells what became of it. ``client`` is the id that
         a gateway gave to the screen that was clicked: the window that is opened for it
-        is shown there alone, while it is connected.
+        is shown there alone, while it is connected. A call that repeats another one,
+        told by the same ``token``, publishes nothing (R23).
 
         Raises:
             InvalidName: ``client`` is no such id.
             InvalidState: the fetch is no longer retained.
         """
         check_client(client)
-        event = await self._owner.clicks.publish(self._keys, client)
+        event = await self._owner.clicks.publish(self._keys, client, token)
         if not event:
             raise InvalidState(f"background fetch {self.id!r} is no longer retained")
         return Dispatch(self, self._owner.connection, event)
@@ -179,6 +181,13 @@ class BackgroundFetchRegistration(LiveState):
             ],
         )
         return bool(opened)
+
+    async def dispatched(self, event: str) -> Dispatch | None:
+        """Return an event of this fetch by its name, or None if there is none."""
+        about = await self._owner.connection.ask("HGET", self._keys.events, event)
+        if about is None or "|" in event:  # what became of it at somebody
+            return None
+        return Dispatch(self, self._owner.connection, event)
 
     async def release(self) -> None:
         """End the producer's hold on the records (guarantee 6).
@@ -237,4 +246,21 @@ class BackgroundFetchRegistration(LiveState):
         return [
             BackgroundFetchRecord(self, self._owner.reader, index, found)
             for index, found in rows
+        ]
+
+    async def records(
+        self, start: int = 0, limit: int = 100
+    ) -> list[BackgroundFetchRecord]:
+        """Return records in request order, looked at now, in one round trip.
+
+        Beyond the specification: ``match_all`` reads every request of the fetch.
+
+        Raises:
+            InvalidState: the records are no longer available.
+        """
+        reader = self._owner.reader
+        rows = await reader.page(self._keys, start, limit)
+        return [
+            BackgroundFetchRecord(self, reader, at, request, look)
+            for at, (request, look) in enumerate(rows, start)
         ]

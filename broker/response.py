@@ -7,35 +7,19 @@ import json
 import os
 import secrets
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 from typing_extensions import override
 
-from broker.codings import Decoder, decoded, decoder_of
+from broker.body import POLL_SECONDS, BodyReading, Replaced, unexposed
 from broker.headers import Headers
 from broker.keys import FetchKeys
-from broker.records import RecordLook, RecordReader
-from broker.store import BlobReader, read_blocks
-from schemas.errors import Aborted, BackgroundFetchError, RecordFailed, StorageError
-from schemas.records import RecordResult, RecordState
-
-POLL_SECONDS = 0.1
-"""How soon a reader that has caught up looks for more bytes."""
-
-
-class Replaced(RecordFailed):
-    """The record began again; what was read of it is void (BF-OBJ-07)."""
-
-
-def unexposed(look: RecordLook, url: str) -> BackgroundFetchError:
-    """The error with which a record that shows no response is answered (BF-OBJ-08)."""
-    if look.outcome is RecordResult.ABORTED:
-        return Aborted(f"the fetch ended before {url} was complete")
-    detail = look.state.detail
-    return RecordFailed(f"{look.outcome}: {url}" + (f": {detail}" if detail else ""))
+from broker.records import RecordReader
+from schemas.errors import StorageError
+from schemas.records import RecordState
 
 
 class Response:
@@ -119,72 +103,22 @@ class Response:
         """
         return self._blocks()
 
-    async def _blocks(self) -> AsyncGenerator[bytes]:
-        name = secrets.token_hex(8)
-        part, position = "", 0
-        blob: BlobReader | None = None
-        decoder: Decoder | None = None
-        try:
-            while True:
-                look = await self._look(name)
-                checkpoint = look.state.checkpoint
-                if part and (checkpoint is None or checkpoint.part != part):
-                    raise Replaced(f"{self._head.url} changed while it was read")
-                if checkpoint is not None and blob is None and look.stored:
-                    part = checkpoint.part
-                    decoder = self._decoder(look.state)
-                    await self._reader.open()
-                    try:
-                        blob = self._open(checkpoint.store, part)
-                    except StorageError:
-                        if await self._has(part, name):
-                            raise
-                        continue  # it has gone since, and the next look tells why
-                end = self._readable(look) if blob is not None else 0
-                if blob is not None and position < end:
-                    async for block in read_blocks(blob, position, end):
-                        position += len(block)
-                        async for piece in decoded(decoder, block):
-                            yield piece
-                elif look.result is not RecordResult.OPEN:
-                    if decoder is not None:
-                        decoder.finish()
-                    return
-                else:
-                    await asyncio.sleep(POLL_SECONDS)
-        finally:
-            if blob is not None:
-                blob.close()
-            with suppress(BackgroundFetchError):
-                await self._reader.close(self._keys, name)
+    def part(self, start: int, end: int) -> AsyncGenerator[bytes]:
+        """The stored bytes from ``start`` to before ``end``, still coded if they are.
 
-    async def _look(self, name: str) -> RecordLook:
-        look = await self._reader.look(self._keys, self._index, reader=name)
-        if not look.outcome.exposed:
-            raise unexposed(look, self._head.url)
-        return look
+        Waits for those that are still to come, and ends where the body does.
 
-    async def _has(self, part: str, name: str) -> bool:
-        checkpoint = (await self._look(name)).state.checkpoint
-        return checkpoint is not None and checkpoint.part == part
+        Raises what iterating ``body`` raises.
+        """
+        return self._reading(decode=False).blocks(start, end)
 
-    def _decoder(self, state: RecordState) -> Decoder | None:
-        # By the head of the part that is read, which may be newer than ours.
-        head = state.head or self._head
-        return decoder_of(head, self._reader.decoding) if self._decode else None
+    def _blocks(self) -> AsyncGenerator[bytes]:
+        return self._reading(decode=self._decode).blocks()
 
-    def _readable(self, look: RecordLook) -> int:
-        checkpoint, store = look.state.checkpoint, self._reader.store
-        return store.readable(look.stored, checkpoint) if checkpoint else 0
-
-    def _open(self, store: str, part: str) -> BlobReader:
-        here = self._reader.store
-        if store != here.id:
-            raise StorageError(
-                f"the bytes of {self._head.url} are on store {store}, this process has "
-                f"{here.id} ({here.place}): set BGFETCH_STORE to the workers' store"
-            )
-        return here.reader(part)
+    def _reading(self, *, decode: bool) -> BodyReading:
+        return BodyReading(
+            self._reader, self._keys, self._index, self._head, decode=decode
+        )
 
     async def read(self) -> bytes:
         """Return the whole body; begins again by itself if the record restarts.

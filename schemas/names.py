@@ -112,6 +112,17 @@ def new_uid() -> str:
     return secrets.token_hex(16)
 
 
+def check_uid(text: str) -> str:
+    """Return ``text`` if it has the form of a uid.
+
+    Raises:
+        InvalidName: it is not 32 hexadecimal digits in lower case.
+    """
+    if not isinstance(text, str) or not is_uid(text):
+        raise InvalidName(f"a token is 32 digits of 0-9 and a-f, got {text!r}")
+    return text
+
+
 def is_uid(text: str) -> bool:
     """Whether ``text`` has the form of a uid: as a part of a key it names no other."""
     return bool(_UID.fullmatch(text))

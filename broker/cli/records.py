@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from broker.cli.exits import ExitCode
 from broker.cli.output import printable
 from broker.keys import FetchKeys
+from broker.plain import record_as_plain
 from schemas.errors import InvalidState
 from schemas.fetches import FailureReason, FetchState, Result
 from schemas.records import RecordResult
@@ -45,19 +46,12 @@ class RecordView:
     @property
     def status(self) -> int:
         """The status code, once there is one that may be seen; else 0."""
-        head = self.look.state.head
-        return head.status if head is not None and self.result.exposed else 0
+        return self.look.status
 
     @property
     def length(self) -> int:
         """Bytes of the whole record as far as they are known, else 0."""
-        if self.result is not RecordResult.OPEN:
-            return self.look.stored
-        validators, head = self.look.state.validators, self.look.state.head
-        if validators is not None and validators.length:
-            return validators.length
-        told = (head.get("Content-Length") if head is not None else "") or ""
-        return int(told) if told.isascii() and told.isdigit() else 0
+        return self.look.length
 
     def waits_for(self, origins: Mapping[str, str]) -> str:
         """What ``origins`` says of this record's, if it is open."""
@@ -66,16 +60,7 @@ class RecordView:
 
     def as_json(self) -> dict[str, Any]:
         """The record with names in the manner of the IDL."""
-        return {
-            "url": self.url,
-            "method": self.record.request.method,
-            "result": str(self.result),
-            "failureReason": self.look.state.detail,
-            "status": self.status,
-            "downloaded": self.look.stored,
-            "length": self.length,
-            "attempts": self.look.state.attempts,
-        }
+        return record_as_plain(self.record.request, self.look)
 
 
 async def records_of(

@@ -2,7 +2,7 @@
 -- register: make a staged background fetch active, with its wish for work (R1, R22).
 -- KEYS[1..6] see _fetch.lua   KEYS[7] latest HASH   KEYS[8] fetches ZSET
 -- KEYS[9] staged HASH   KEYS[10] requests HASH   KEYS[11] scopes SET
--- KEYS[12] bodies HASH, staged beside the requests   then _places.lua's
+-- KEYS[12] staged bodies HASH   KEYS[13] bodies HASH   then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lanes wanted   ARGV[6] number of requests
 -- ARGV[7..] registration fields and values, then _places.lua's
 -- Returns {verdict, registration, jobs to enqueue}; verdict is 'ok', also when this very uid was
@@ -49,7 +49,10 @@ redis.call('HSET', fetch, 'seq', seq, 'createdAt', now, 'version', 1, 'result', 
   'openRecords', count, 'nextRecord', 0, 'announcedAt', 0, 'dirty', 0)
 redis.call('RENAME', staged, requests)
 redis.call('PERSIST', requests)
-redis.call('PERSIST', KEYS[12])
+if redis.call('EXISTS', KEYS[12]) == 1 then
+  redis.call('RENAME', KEYS[12], KEYS[13])
+  redis.call('PERSIST', KEYS[13])
+end
 redis.call('HSET', active, fields.id, seq .. ':' .. fields.uid)
 redis.call('HSET', latest, fields.id, fields.uid)
 redis.call('ZADD', fetches, seq, fields.uid)
