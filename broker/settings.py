@@ -77,6 +77,10 @@ class Settings(BaseSettings):
         None, description="bytes a second of one transfer, as 2M or 512KiB"
     )
 
+    max_json: Size = Field(
+        32 * 1024**2, description="bytes of JSON in one request to the gateway"
+    )
+
     lease: Seconds = Field(
         timedelta(seconds=10), description="how long a right lasts without renewal"
     )

@@ -5,12 +5,15 @@ A guard before the routes finds out who sends a request (``broker.gateway.login`
 
 from __future__ import annotations
 
+import math
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
 from broker.accounts import Account, Role
 from broker.gateway.rates import Rates
+from broker.gateway.refusals import Refusal
 
 __all__ = ["Forbidden", "OurCaller", "Role", "TooMany", "caller", "needs", "role_of"]
 
@@ -18,16 +21,22 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing."""
 
 
-class Forbidden(Exception):
+class Forbidden(Refusal):
     """The caller is known, and may not do this."""
 
+    status = HTTPStatus.FORBIDDEN
 
-class TooMany(Exception):
+
+class TooMany(Refusal):
     """The caller has to wait before it writes again."""
 
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"too many writes: wait {seconds:.1f} s")
-        self.seconds = seconds
+        super().__init__(
+            f"too many writes: wait {seconds:.1f} s",
+            {"Retry-After": str(math.ceil(seconds))},
+        )
 
 
 def caller(request: Request) -> Account:

@@ -9,13 +9,16 @@ from fastapi import FastAPI
 
 from broker.gateway import health, metrics
 from broker.gateway.audit import Audit
+from broker.gateway.contents import LimitedBodies
+from broker.gateway.documents import ABOUT, TAGS, describe, problems
 from broker.gateway.gateway import Gateway
 from broker.gateway.guards import Guards
 from broker.gateway.login import Login
 from broker.gateway.pages import include_pages
 from broker.gateway.problems import tell_problems
 from broker.gateway.rates import Rates
-from broker.gateway.routes import events, fetches
+from broker.gateway.routes import actions, events, fetches, records, registering
+from broker.gateway.routes import problems as problem_kinds
 from broker.settings import Settings
 from schemas.urls import host_of, parse_url
 
@@ -39,6 +42,8 @@ def create_app(settings: Settings) -> FastAPI:
     app = FastAPI(
         title="Background Fetch for servers",
         version="1",
+        description=ABOUT,
+        openapi_tags=TAGS,
         openapi_url=f"{API}/openapi.json",
         docs_url=None,
         redoc_url=None,
@@ -47,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.gateway = gateway
     app.state.write_rates = Rates(settings.write_rate, WRITE_BURST)
+    app.add_middleware(LimitedBodies, limit=settings.max_json)
     app.add_middleware(
         Guards,
         hosts=[*settings.hosts, host_of(parse_url(settings.base_url, None))],
@@ -57,7 +63,17 @@ def create_app(settings: Settings) -> FastAPI:
     tell_problems(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.include_router(events.router, prefix=API)
-    app.include_router(fetches.router, prefix=API)
+    routers = (
+        events.router,
+        registering.router,
+        fetches.ids,
+        fetches.router,
+        actions.router,
+        records.router,
+    )
+    for router in routers:
+        app.include_router(router, prefix=API, responses=problems())
+    app.include_router(problem_kinds.router)
     include_pages(app)
+    describe(app)
     return app

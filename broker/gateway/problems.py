@@ -1,12 +1,12 @@
 """Errors as problem details (RFC 9457): a status and a type for each class of ours.
 
-The type is a path of the gateway itself, ``/problems/<kind>``. Beside the members of
-the RFC, ``name`` is the name that the specification has for the error.
+The type is a path of the gateway itself, ``/problems/<kind>``, which says what it
+means. Beside the members of the RFC, ``name`` is the name that the specification has
+for the error.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -17,8 +17,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
-from broker.gateway.access import Forbidden, TooMany
+from broker.gateway.refusals import Refusal, WrongForm
 from schemas import errors
 from schemas.errors import BackgroundFetchError
 
@@ -71,8 +73,16 @@ class Problem(BaseModel):
     )
 
 
-class NotFound(Exception):
-    """There is nothing under this address."""
+class ProblemKind(BaseModel):
+    """What all problems of one type have in common."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str = Field(examples=["/problems/duplicate-fetch"])
+    title: str
+    status: int
+    description: str = Field(description="when it happens, in full")
+    name: str | None = Field(None, description="the error's name in the specification")
 
 
 def kind_of(error: type[Exception]) -> str:
@@ -80,16 +90,37 @@ def kind_of(error: type[Exception]) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", error.__name__).lower()
 
 
-def problem_of(error: BackgroundFetchError) -> Problem:
-    """Tell an error of ours as a problem."""
-    status = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
-    title = (type(error).__doc__ or "").partition("\n")[0]
+def kinds() -> dict[str, ProblemKind]:
+    """Every type of problem that the gateway tells, by the last part of its name."""
+    found: list[type[Exception]] = [*STATUS, *Refusal.__subclasses__()]
+    return {kind_of(error): _kind(error) for error in found}
+
+
+def _kind(error: type[Exception]) -> ProblemKind:
+    paragraphs = (error.__doc__ or "").split("\n\n")
+    return ProblemKind(
+        type=f"/problems/{kind_of(error)}",
+        title=" ".join(paragraphs[0].split()),
+        status=error.status if issubclass(error, Refusal) else _status(error),
+        description="\n\n".join(" ".join(part.split()) for part in paragraphs),
+        name=getattr(error, "spec_name", None),
+    )
+
+
+def _status(error: type[Exception]) -> HTTPStatus:
+    return next(STATUS[kind] for kind in error.__mro__ if kind in STATUS)
+
+
+def problem_of(error: BackgroundFetchError | Refusal) -> Problem:
+    """Tell an error as a problem."""
+    kind = _kind(type(error))
     return Problem(
-        type=f"/problems/{kind_of(type(error))}",
-        title=title,
-        status=status,
+        type=kind.type,
+        title=kind.title,
+        status=kind.status,
         detail=" ".join(str(error).split()),
-        name=error.spec_name,
+        name=kind.name,
+        errors=error.errors if isinstance(error, WrongForm) else None,
     )
 
 
@@ -106,11 +137,10 @@ def answer(problem: Problem, headers: Mapping[str, str] | None = None) -> JSONRe
 def tell_problems(app: FastAPI) -> None:
     """Answer every error of ``app`` with problem details."""
     app.add_exception_handler(BackgroundFetchError, _ours)
-    app.add_exception_handler(NotFound, _not_found)
-    app.add_exception_handler(Forbidden, _forbidden)
-    app.add_exception_handler(TooMany, _too_many)
+    app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _wrong_form)
+    app.add_exception_handler(ClientDisconnect, _nobody)
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
@@ -120,41 +150,39 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
     return answer(problem, {"Retry-After": str(RETRY_AFTER_SECONDS)} if away else None)
 
 
-async def _not_found(request: Request, error: Exception) -> JSONResponse:
-    return answer(plain(HTTPStatus.NOT_FOUND, str(error)))
-
-
-async def _forbidden(request: Request, error: Exception) -> JSONResponse:
-    return answer(plain(HTTPStatus.FORBIDDEN, str(error)))
-
-
-async def _too_many(request: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, TooMany)
-    told = plain(HTTPStatus.TOO_MANY_REQUESTS, str(error))
-    return answer(told, {"Retry-After": str(math.ceil(error.seconds))})
+async def _refusal(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refusal)
+    return answer(problem_of(error), error.headers)
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return answer(plain(HTTPStatus(error.status_code), error.detail), error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods(request))
+    return answer(plain(HTTPStatus(error.status_code), error.detail), headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What may be done under an address, by any of the routes that have it."""
+    return [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _wrong_form(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    each = [
-        {"where": ".".join(map(str, one["loc"])), "message": one["msg"]}
-        for one in error.errors()
-    ]
-    told = "; ".join(f"{one['where']}: {one['message']}" for one in each)
-    problem = Problem(
-        type="/problems/wrong-form",
-        title="The request has the wrong form.",
-        status=HTTPStatus.UNPROCESSABLE_ENTITY,
-        detail=told,
-        name="TypeError",
-        errors=each,
-    )
-    return answer(problem)
+    return answer(problem_of(WrongForm.of(error.errors())))
+
+
+async def _nobody(request: Request, error: Exception) -> JSONResponse:
+    # Nobody reads this: the client has gone before it had sent everything.
+    return answer(plain(HTTPStatus.BAD_REQUEST, "the request has no end"))
 
 
 def plain(status: HTTPStatus, detail: str) -> Problem:

@@ -15,7 +15,7 @@ from broker.gateway.pages.catalogue import cards
 from broker.gateway.pages.deliveries import deliveries, window
 from broker.gateway.pages.records import PAGE, records
 from broker.gateway.pages.rendering import PageRoute, render
-from broker.gateway.problems import NotFound
+from broker.gateway.refusals import NotFound
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.plain import as_plain

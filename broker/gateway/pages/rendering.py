@@ -19,10 +19,11 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 from typing_extensions import override
 
-from broker.gateway.access import Forbidden, Role, TooMany, caller
+from broker.gateway.access import Role, caller
 from broker.gateway.gateway import gateway_of
 from broker.gateway.pages import words
-from broker.gateway.problems import NotFound, Problem, plain, problem_of
+from broker.gateway.problems import Problem, plain, problem_of
+from broker.gateway.refusals import Refusal
 from broker.plain import iso
 from schemas.errors import BackgroundFetchError
 
@@ -127,11 +128,9 @@ class PageRoute(APIRoute):
                 return await handle(request)
             except (
                 BackgroundFetchError,
-                Forbidden,
                 HTTPException,
-                NotFound,
+                Refusal,
                 RequestValidationError,
-                TooMany,
             ) as error:
                 problem = _problem(error)
             return render(request, "error.html", status=problem.status, problem=problem)
@@ -140,16 +139,10 @@ class PageRoute(APIRoute):
 
 
 def _problem(error: Exception) -> Problem:
-    if isinstance(error, BackgroundFetchError):
+    if isinstance(error, BackgroundFetchError | Refusal):
         return problem_of(error)
     status, detail = HTTPStatus.UNPROCESSABLE_ENTITY, str(error)
-    if isinstance(error, NotFound):
-        status = HTTPStatus.NOT_FOUND
-    elif isinstance(error, Forbidden):
-        status = HTTPStatus.FORBIDDEN
-    elif isinstance(error, TooMany):
-        status = HTTPStatus.TOO_MANY_REQUESTS
-    elif isinstance(error, HTTPException):
+    if isinstance(error, HTTPException):
         status, detail = HTTPStatus(error.status_code), error.detail
     elif isinstance(error, RequestValidationError):
         detail = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors())

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from broker.gateway.access import Role, needs
 from broker.gateway.gateway import OurGateway
 from broker.gateway.live import TYPES, Reader, Wanted, tell
-from broker.gateway.problems import NotFound
+from broker.gateway.refusals import NotFound
 from broker.keys import ScopeKeys
 from schemas.errors import ConfigError
 from schemas.events import event_type

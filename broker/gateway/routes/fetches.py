@@ -1,23 +1,113 @@
-"""Background fetches over HTTP."""
+"""Background fetches over HTTP: finding them, and waiting for what becomes of them."""
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import timedelta
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path, Query
 
 from broker.gateway.access import Role, needs
+from broker.gateway.api_route import JSONRoute
+from broker.gateway.documents import problems
 from broker.gateway.gateway import OurManager
-from broker.gateway.problems import NotFound
-from broker.plain import as_plain
+from broker.gateway.paths import OurFetch
+from broker.gateway.refusals import NotFound
+from broker.gateway.views import FetchView, IdsView, SettlementView
+from broker.manager import BackgroundFetchManager
+from broker.places import waiting
+from broker.registration import BackgroundFetchRegistration
+from schemas.errors import InvalidState
+from schemas.events import DeliveryOutcome, completion_event
+from schemas.fetches import Result
 
-router = APIRouter(prefix="/scopes/{scope}/fetches", tags=["fetches"])
+router = APIRouter(
+    prefix="/scopes/{scope}/fetches", tags=["fetches"], route_class=JSONRoute
+)
+ids = APIRouter(prefix="/scopes/{scope}/ids", tags=["fetches"], route_class=JSONRoute)
+
+Wait = Annotated[
+    float, Query(ge=0, le=60, description="seconds to wait for it; 0: only look")
+]
 
 
-@router.get("/{uid}", dependencies=[needs(Role.VIEWER)])
-async def get_fetch(uid: str, manager: OurManager) -> dict[str, Any]:
+@ids.get("", dependencies=[needs(Role.VIEWER)], summary="Ids of active fetches")
+async def get_ids(manager: OurManager) -> IdsView:
+    """Return the ids of the active background fetches, oldest first: `getIds()`."""
+    return IdsView(ids=await manager.get_ids())
+
+
+@router.get(
+    "/{uid}",
+    dependencies=[needs(Role.VIEWER)],
+    responses=problems(NotFound),
+    summary="One fetch",
+)
+async def get_fetch(fetch: OurFetch, manager: OurManager) -> FetchView:
     """Return one retained background fetch, ended or not."""
-    registration = await manager.lookup(uid)
-    if registration is None:
-        raise NotFound(f"no background fetch {uid!r} in scope {manager.scope!r}")
-    return as_plain(registration.state)
+    return await shown(manager, fetch)
+
+
+@router.get(
+    "/{uid}/settled",
+    dependencies=[needs(Role.VIEWER)],
+    responses=problems(NotFound, InvalidState),
+    summary="What became of the completion event",
+)
+async def get_settled(fetch: OurFetch, wait: Wait = 0) -> SettlementView:
+    """Tell whether every subscriber is done with the completion event: `settled()`.
+
+    An active fetch is not settled. With `wait` the answer comes as soon as it is.
+    """
+    try:
+        outcomes = await fetch.settled(timedelta(seconds=wait))
+    except TimeoutError:
+        return _settlement(_completion(fetch), None)
+    return _settlement(_completion(fetch), outcomes)
+
+
+@router.get(
+    "/{uid}/events/{event}",
+    dependencies=[needs(Role.VIEWER)],
+    responses=problems(NotFound, InvalidState),
+    summary="What became of an event",
+)
+async def get_event(
+    fetch: OurFetch,
+    event: Annotated[str, Path(examples=["backgroundfetchclick.1"])],
+    wait: Wait = 0,
+) -> SettlementView:
+    """Tell whether every subscriber is done with an event, as that of a click.
+
+    With `wait` the answer comes as soon as they are.
+    """
+    dispatch = await fetch.dispatched(event)
+    if dispatch is None:
+        raise NotFound(f"background fetch {fetch.uid!r} has published no {event!r}")
+    try:
+        outcomes = await dispatch.settled(timedelta(seconds=wait))
+    except TimeoutError:
+        return _settlement(event, None)
+    return _settlement(event, outcomes)
+
+
+async def shown(
+    manager: BackgroundFetchManager, fetch: BackgroundFetchRegistration
+) -> FetchView:
+    """Show a fetch as it stands, with the reason if it waits for a place."""
+    state = fetch.state
+    reasons = await waiting(manager.connection, manager.settings, [state])
+    return FetchView.of(state, reasons.get(state.uid, ""))
+
+
+def _completion(fetch: BackgroundFetchRegistration) -> str:
+    if fetch.result is Result.ACTIVE:
+        return ""
+    return completion_event(fetch.result, fetch.failure_reason)
+
+
+def _settlement(
+    event: str, outcomes: dict[str, DeliveryOutcome] | None
+) -> SettlementView:
+    told = {name: str(outcome) for name, outcome in (outcomes or {}).items()}
+    return SettlementView(event=event, settled=outcomes is not None, outcomes=told)

@@ -1,0 +1,74 @@
+"""What people and programs do to a background fetch, over HTTP."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from broker.gateway.access import Role, needs
+from broker.gateway.api_route import JSONRoute, OurCall
+from broker.gateway.documents import WRITING, problems
+from broker.gateway.gateway import OurManager
+from broker.gateway.once import Call
+from broker.gateway.paths import OurFetch
+from broker.gateway.refusals import NotFound
+from broker.gateway.routes.fetches import shown
+from broker.gateway.views import AbortView, ClickView, FetchView
+from schemas.errors import InvalidState
+
+router = APIRouter(
+    prefix="/scopes/{scope}/fetches/{uid}",
+    tags=["actions"],
+    route_class=JSONRoute,
+    dependencies=[needs(Role.PRODUCER)],
+    responses=problems(*WRITING, NotFound, InvalidState),
+)
+
+
+@router.post("/abort", summary="Abort")
+async def abort_fetch(fetch: OurFetch, call: OurCall) -> AbortView:
+    """End the fetch as aborted: `abort()`.
+
+    `aborted` tells that this did it, that `backgroundfetchabort` is published, and the
+    id free.
+    """
+    aborted = await fetch.abort(token=_token(call))
+    return AbortView(id=fetch.id, uid=fetch.uid, aborted=aborted)
+
+
+@router.post("/pause", summary="Pause")
+async def pause_fetch(fetch: OurFetch, manager: OurManager, call: OurCall) -> FetchView:
+    """Send no request of this fetch until it is resumed; what has arrived is kept."""
+    await fetch.pause()
+    return await shown(manager, fetch)
+
+
+@router.post("/resume", summary="Resume, or permit")
+async def resume_fetch(
+    fetch: OurFetch, manager: OurManager, call: OurCall
+) -> FetchView:
+    """Let a paused fetch go on, or permit one that waits for permission."""
+    await fetch.resume()
+    return await shown(manager, fetch)
+
+
+@router.post("/click", status_code=202, summary="Click")
+async def click_fetch(fetch: OurFetch, call: OurCall) -> ClickView:
+    """Publish `backgroundfetchclick`, as a click on the display of the fetch does.
+
+    `events/{event}` tells what became of it.
+    """
+    dispatch = await fetch.click(token=_token(call))
+    return ClickView(id=fetch.id, uid=fetch.uid, event=dispatch.event)
+
+
+@router.post("/release", summary="Release the records")
+async def release_fetch(
+    fetch: OurFetch, manager: OurManager, call: OurCall
+) -> FetchView:
+    """End the producer's hold: the records need not be kept for it any longer."""
+    await fetch.release()
+    return await shown(manager, fetch)
+
+
+def _token(call: Call | None) -> str | None:
+    return call.token if call is not None else None
