@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
-from importlib.util import find_spec
-from typing import Annotated
+import signal
+from typing import Annotated, Any
 
 import typer
 
+from broker.cli.exits import ExitCode
 from broker.cli.options import RedisURL
 from broker.cli.running import configured
 from schemas.errors import ConfigError
@@ -34,19 +34,37 @@ def rq_dashboard(
     'background-fetch[rq-dashboard]').
     """
     settings = configured(redis_url=redis_url)
-    if find_spec("rq_dashboard") is None or find_spec("six") is None:
+    try:
+        from rq_dashboard import cli, web
+    except ModuleNotFoundError as error:
         raise ConfigError(
-            "rq-dashboard is not installed: "
+            f"rq-dashboard needs {error.name}: "
             "pip install 'background-fetch[rq-dashboard]'"
-        )
+        ) from error
+    web.Worker = _Workers(web.Worker)
     # By environment: what a process was called with, everybody on the machine can read.
-    environment = {
-        **os.environ,
-        "RQ_DASHBOARD_REDIS_URL": settings.found_redis(),
-        "RQ_DASHBOARD_JSON": "true",
-        "RQ_DASHBOARD_BIND": host,
-        "RQ_DASHBOARD_PORT": str(port),
-        "RQ_DASHBOARD_DISABLE_DELETE": str(not allow_delete).lower(),
-    }
-    sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, "-P", "-m", "rq_dashboard"], environment)
+    os.environ["RQ_DASHBOARD_REDIS_URL"] = settings.found_redis()
+    options = ["--json", "--bind", host, "--port", str(port)]
+    if not allow_delete:
+        options.append("--disable-delete")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    cli.run.main(
+        options,
+        "rq-dashboard",
+        standalone_mode=False,
+        auto_envvar_prefix="RQ_DASHBOARD",
+    )
+    return ExitCode.OK
+
+
+class _Workers:
+    """RQ's workers, whose jobs are ours: rq-dashboard would unpickle them."""
+
+    def __init__(self, workers: Any) -> None:
+        self._workers = workers
+
+    def all(self, connection: Any) -> Any:
+        """Every worker that is registered."""
+        from broker.queue import LaneJobClass
+
+        return self._workers.all(connection=connection, job_class=LaneJobClass)
