@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
@@ -31,6 +32,7 @@ from schemas.errors import (
     NotAllowed,
     QuotaExceeded,
     RejectedFetch,
+    Unreachable,
 )
 from schemas.fetches import FetchState, Priority
 from schemas.names import new_uid
@@ -107,14 +109,15 @@ class Registrar:
                 # Nobody waits for gigabytes only to hear this.
                 rules = await self._foresee(order)
                 await deposit.store(order.requests, rules.check_upload)
-            rules = await self._stage(staging, order.requests)
             try:
+                rules = await self._stage(staging, order.requests)
                 order.check(rules)
+                deposit.offered = True
+                state, jobs = await self._commit(keys, staging, order, rules.policy)
             except (RejectedFetch, NotAllowed, QuotaExceeded):
-                await self._connection.ask("UNLINK", staging.staged, staging.bodies)
+                with suppress(Unreachable):  # then Redis forgets it in a while
+                    await self._connection.ask("UNLINK", staging.staged, staging.bodies)
                 raise
-            deposit.offered = True
-            state, jobs = await self._commit(keys, staging, order, rules.policy)
         await self._enqueue(state, jobs, order.priority)
         return state
 
