@@ -123,11 +123,20 @@ local function release()
   redis.call('ZADD', agenda, now + release_grace, member)
 end
 
+-- Whether no subscriber is to settle the event: a hold is a member of the set like any,
+-- and where it was the only one, nobody adopts the event (R12).
+local function waits_for_nobody(record, held)
+  if record.open then
+    return held
+  end
+  return record.owed == 0
+end
+
 -- End the fetch and publish its one completion event (R13, R14). The id is free and
 -- the registration final before anybody can see the event (BF-EVT-05).
 local function settle(result, reason)
   local names = redis.call('HMGET', fetch, 'id', 'seq', 'uid', 'hold', 'uploadTotal', 'downloaded',
-    'createdAt')
+    'createdAt', 'held')
   charge(tonumber(names[5]) + tonumber(names[6]))
   if redis.call('HGET', active, names[1]) == names[2] .. ':' .. names[3] then
     redis.call('HDEL', active, names[1])
@@ -143,7 +152,7 @@ local function settle(result, reason)
   redis.call('HSET', fetch, 'result', result, 'failureReason', reason, 'settledAt', now,
     'completion', type, 'holdUntil', now + tonumber(names[4]), 'paused', 0, 'prompt', 0)
   local record, hold = publish(type, type, announce()), tonumber(names[4])
-  if not record or (hold == 0 and not record.open and record.owed == 0) then
+  if not record or (hold == 0 and waits_for_nobody(record, names[8] == '1')) then
     release()
     return
   end

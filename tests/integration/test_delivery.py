@@ -313,3 +313,16 @@ async def test_the_end_of_a_hold_releases_what_nobody_subscribed_to(
 
     assert not held.records_available
     assert open_.records_available
+
+
+async def test_a_hold_that_ends_before_the_fetch_keeps_nothing(
+    manager: BackgroundFetchManager,
+) -> None:
+    """R12, guarantee 6: it was the only member of the set, and has settled."""
+    registration = await manager.fetch("x", URL, hold=timedelta(hours=1))
+
+    await registration.release()
+    await registration.abort()
+
+    assert await registration.settled(timedelta(seconds=30)) == {}
+    assert not registration.records_available
