@@ -85,6 +85,7 @@ def carry_out(environment: "Environment", command: str, *rest: str) -> int:
     elif command == "bench":
         become([python, "-m", "tests.benchmarks", *rest], ROOT)
     elif command == "torture":
+        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = environment.cache("hypothesis")
         become([python, "-m", "tests.torture", *rest], ROOT)
     elif command == "oracle":
         become([python, "-m", "tests.oracle", *rest], ROOT)

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 TORTURES = {
+    "api": "random calls, crashes and lost answers, beside a model of the API",
     "crash": "a worker dies at every call to Redis, disk or origin; another goes on",
     "events": "kill, stop and part subscribers, kill Redis; judge what came of events",
     "resume": "kill workers and swap files at random moments; compare every blob",
