@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from urllib.parse import unquote_plus
 
 from schemas.errors import InvalidRequest
 
@@ -29,6 +30,22 @@ _ENDINGS = (
     "secret",
     "password",
 )
+_PARAMETERS = (
+    "signature",
+    "sig",
+    "token",
+    "jwt",
+    "key",
+    "secret",
+    "password",
+    "passwd",
+    "credential",
+    "credentials",
+    "auth",
+    "authorization",
+    "session",
+    "policy",
+)
 _HARMLESS = frozenset({"idempotency-key", "sec-websocket-key"})
 
 
@@ -43,6 +60,25 @@ def shown_headers(headers: Pairs) -> tuple[tuple[str, str], ...]:
     return tuple(
         (name, MASK if is_secret_header(name) else value) for name, value in headers
     )
+
+
+def shown_url(url: str) -> str:
+    """Return a URL as people may see it: what its query proves is masked.
+
+    Signed URLs are the right to what they name, for whoever reads them.
+    """
+    head, mark, query = url.partition("?")
+    if not mark:
+        return url
+    query, hash, fragment = query.partition("#")
+    parts = (_shown_parameter(part) for part in query.split("&"))
+    return head + mark + "&".join(parts) + hash + fragment
+
+
+def _shown_parameter(part: str) -> str:
+    name, _, value = part.partition("=")
+    plain = unquote_plus(name).lower()
+    return f"{name}={MASK}" if value and plain.endswith(_PARAMETERS) else part
 
 
 def check_references(name: str, value: str) -> None:

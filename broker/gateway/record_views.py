@@ -12,7 +12,7 @@ from broker.record import BackgroundFetchRecord
 from broker.records import RecordLook
 from schemas.records import RecordResult, RecordState, ResponseHead
 from schemas.requests import Request
-from schemas.secrets import shown_headers
+from schemas.secrets import shown_headers, shown_url
 
 Pairs = list[tuple[str, str]]
 
@@ -21,7 +21,10 @@ class RecordView(View):
     """One request of a background fetch, and how it stands."""
 
     index: int = Field(description="its place among the requests, from 0")
-    url: str = Field(examples=["https://cdn.example/ep-5.mp3"])
+    url: str = Field(
+        description="what its query proves is masked",
+        examples=["https://cdn.example/ep-5.mp3"],
+    )
     method: str = Field(examples=["GET"])
     result: RecordResult = Field(description="empty while the record is open")
     failure_reason: str = Field(description="what happened, in words for people")
@@ -56,11 +59,12 @@ class RequestView(View):
         """Show a request."""
         return cls(
             headers=shown_headers(request.header_list),
+            url=shown_url(request.url),
             upload_total=upload_total,
             **{
                 name: str(getattr(request, name))
                 for name in cls.model_fields
-                if name not in ("headers", "upload_total")
+                if name not in ("headers", "url", "upload_total")
             },
         )
 
@@ -83,9 +87,9 @@ class ResponseView(View):
             status=head.status,
             status_text=head.status_text,
             ok=200 <= head.status <= 299,
-            url=head.url.partition("#")[0],
+            url=shown_url(head.url.partition("#")[0]),
             redirected=head.redirected,
-            headers=list(head.headers),
+            headers=shown_headers(head.headers),
             sha256=state.digest,
         )
 
@@ -139,4 +143,5 @@ def _look(record: BackgroundFetchRecord) -> RecordLook:
 
 
 def _plain(record: BackgroundFetchRecord) -> dict[str, object]:
-    return record_as_plain(record.request, _look(record)) | {"index": record.index}
+    plain = record_as_plain(record.request, _look(record))
+    return plain | {"index": record.index, "url": shown_url(record.request.url)}

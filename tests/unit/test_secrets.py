@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 
 from schemas.errors import InvalidRequest
 from schemas.requests import Request
-from schemas.secrets import filled, is_secret_header, referring, shown_headers
+from schemas.secrets import (
+    filled,
+    is_secret_header,
+    referring,
+    shown_headers,
+    shown_url,
+)
 from workers.exchange import Outgoing
 
 
@@ -97,3 +103,26 @@ def test_no_text_of_a_request_shows_a_secret() -> None:
         with pytest.raises(InvalidRequest) as refused:
             Request("/a", headers=wrong)  # type: ignore[arg-type]
         assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://a.example/b?c=d#e", "https://a.example/b?c=d#e"),
+        ("https://a.example/token=x", "https://a.example/token=x"),
+        ("https://a.example/?sig=x", "https://a.example/?sig=***"),
+        (
+            "https://a.example/?X-Amz-Date=1&X-Amz-Signature=x&X-Amz-Credential=y#z",
+            "https://a.example/?X-Amz-Date=1&X-Amz-Signature=***&X-Amz-Credential=***#z",
+        ),
+        (
+            "https://a.example/?access%5Ftoken=x=y",
+            "https://a.example/?access%5Ftoken=***",
+        ),
+        ("https://a.example/?ApiKey=x&&token", "https://a.example/?ApiKey=***&&token"),
+    ],
+)
+def test_what_a_query_proves_is_masked_where_people_see_it(
+    url: str, shown: str
+) -> None:
+    assert shown_url(url) == shown

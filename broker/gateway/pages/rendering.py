@@ -26,6 +26,7 @@ from broker.gateway.problems import Problem, plain, problem_of
 from broker.gateway.refusals import Refusal
 from broker.plain import iso
 from schemas.errors import BackgroundFetchError
+from schemas.secrets import shown_url
 
 POLICY = "; ".join(
     (
@@ -59,6 +60,7 @@ _FILTERS: tuple[Callable[..., Any], ...] = (
     words.count,
     words.plural,
     words.linkable,
+    shown_url,
     words.initial,
     words.hue,
     iso,
