@@ -10,10 +10,10 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from broker.cli.files import safe_name
 from broker.cli.output import amount, console, outcome, printable, say
 from broker.cli.records import RecordView, look_at
 from broker.cli.running import first_of
+from broker.filenames import safe_name
 from broker.tasks import cancel_all
 from schemas.errors import InvalidState, Unreachable
 from schemas.fetches import FetchState, Result

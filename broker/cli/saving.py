@@ -10,8 +10,9 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from broker.cli.files import Folder, safe_name
+from broker.cli.files import Folder
 from broker.cli.records import RecordView
+from broker.filenames import safe_name
 from broker.registration import BackgroundFetchRegistration
 from schemas.errors import InvalidState, UndecodableBody
 from schemas.records import RecordResult

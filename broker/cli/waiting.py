@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from broker.cli.exits import ExitCode
-from broker.cli.files import Folder, safe_name
+from broker.cli.files import Folder
 from broker.cli.local import LocalServer, LocalWorker, environment_of, server_for
 from broker.cli.options import Session
 from broker.cli.output import amount, outcome, put, put_json, say
@@ -22,6 +22,7 @@ from broker.cli.quantities import seconds
 from broker.cli.records import exit_code, records_of, told_record
 from broker.cli.requests import fingerprint
 from broker.cli.saving import save
+from broker.filenames import safe_name
 from broker.manager import BackgroundFetchManager, connect
 from broker.plain import as_plain
 from broker.queue import JobQueue

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import schemas
 from broker.cli.exits import EPILOG, ExitCode, code_of, told
-from broker.cli.files import MAX_BYTES, Folder, safe_name
+from broker.cli.files import Folder
 from broker.cli.logs import redacted
 from broker.cli.output import printable
 from broker.cli.quantities import (
@@ -20,6 +20,7 @@ from broker.cli.quantities import (
     shown_duration,
     shown_size,
 )
+from broker.filenames import MAX_BYTES, safe_name
 from broker.plain import iso
 from schemas.errors import BackgroundFetchError, StorageError
 from schemas.sizes import parse_size
