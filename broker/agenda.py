@@ -100,7 +100,6 @@ class Agenda:
                 queue,
                 RECLAIM,
                 keys.readers,
-                scope.fetches,
                 scope.latest,
                 scope.subscribers,
                 *keys.all(),

@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from schemas.fetches import Priority
+from schemas.queries import ListedState
 
 PREFIX = "bgfetch:"
 SCOPES = PREFIX + "scopes"  # SET of scope names
+FETCHES = PREFIX + "fetches"  # ZSET member -> us at which it was registered
 AGENDA = PREFIX + "agenda"  # ZSET member -> ms at which a reclaimer looks at the fetch
 RECLAIM = PREFIX + "reclaim"  # HASH time, run_id, grace_until of take-over passes (R15)
 LEAVING = PREFIX + "leaving"  # SET <scope>/<subscriber>: removed, deliveries still open
@@ -59,6 +61,11 @@ def windows(process: str) -> str:
     return f"{PREFIX}windows:{process}"
 
 
+def listed(state: ListedState) -> str:
+    """ZSET like ``FETCHES``: the fetches of all scopes that are in this state."""
+    return f"{FETCHES}:{state}"
+
+
 def orphans(store: str) -> str:
     """ZSET blob name -> ms when a sweep of the store first saw it unnamed (R16)."""
     return f"{PREFIX}orphans:{store}"
@@ -104,8 +111,12 @@ class ScopeKeys:
 
     @property
     def fetches(self) -> str:
-        """ZSET uid -> seq: every retained fetch, active and settled."""
+        """ZSET uid -> us at which it was registered: every retained fetch."""
         return self._prefix + "fetches"
+
+    def listed(self, state: ListedState) -> str:
+        """ZSET like ``fetches``: those in this state; see ``lua/_lists.lua``."""
+        return f"{self.fetches}:{state}"
 
     @property
     def subscribers(self) -> str:

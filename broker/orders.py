@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from broker.policies import ScopeRules
 from schemas.fetches import Priority
 from schemas.options import FetchOptions
 from schemas.requests import Request
+from schemas.urls import origin_of
+
+MAX_HOSTS = 300
+"""Characters of them that are kept to be searched: at least one host fits."""
+MAX_PATH = 64
+"""Characters, too: Redis keeps a hash small while its values are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,20 @@ class Order:
         policy.check_permission(active_worker=rules.active_worker)
         policy.check(self.urls, self.options.download_total)
         rules.check_upload(self.upload_total, self.options.download_total)
+
+    @property
+    def hosts(self) -> str:
+        """The hosts that it asks, as ``schemas.queries`` searches them: the first."""
+        found = dict.fromkeys(origin_of(url).partition("://")[2] for url in self.urls)
+        told = " ".join(found)
+        return told if len(told) <= MAX_HOSTS else told[:MAX_HOSTS].rpartition(" ")[0]
+
+    @property
+    def path(self) -> str:
+        """The end of the path of its first URL; what follows it may be secret."""
+        url = self.requests[0].url
+        path = url[len(origin_of(url)) :]
+        return re.split("[?#]", path, maxsplit=1)[0][-MAX_PATH:]
 
     @property
     def upload_total(self) -> int:

@@ -165,6 +165,8 @@ class Registrar:
             "baseUrl": self._base_url,
             "hold": milliseconds(options.hold),
             "priority": order.priority,
+            "hosts": order.hosts,
+            "path": order.path,
             "pausable": int(all(each.method == "GET" for each in order.requests)),
             "paused": waits,
             "prompt": waits,
@@ -185,7 +187,6 @@ class Registrar:
             [
                 *names,
                 scope.latest,
-                scope.fetches,
                 staging.staged,
                 keys.requests,
                 SCOPES,

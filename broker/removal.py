@@ -96,7 +96,6 @@ class Removal:
             [
                 *names,
                 self._scope.latest,
-                self._scope.fetches,
                 CLEARED,
                 *(key for each in keys for key in each.all()),
                 *place_keys,

@@ -7,6 +7,7 @@
     │   │   └── InvalidURL            a URL that cannot or may not be fetched
     │   │       └── ForbiddenAddress  an address that the policy denies
     │   ├── InvalidOptions            title, icons, totals, hold
+    │   ├── InvalidFilter             what is asked for among many fetches
     │   ├── NoActiveWorker            the scope requires a subscriber, and has none
     │   └── DuplicateFetch            the id belongs to an active fetch
     ├── RecordFailed                  TypeError: a response that is not exposed
@@ -65,6 +66,10 @@ class ForbiddenAddress(InvalidURL):
 
 class InvalidOptions(RejectedFetch):
     """An option of ``fetch()`` has the wrong form."""
+
+
+class InvalidFilter(RejectedFetch):
+    """A filter of fetches, or where to go on in their list, cannot be understood."""
 
 
 class NoActiveWorker(RejectedFetch):

@@ -18,6 +18,7 @@ RESERVED = frozenset(
         "agenda",
         "audit",
         "cleared",
+        "fetches",
         "identity",
         "leaving",
         "presence",

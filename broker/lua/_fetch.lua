@@ -9,6 +9,7 @@ local member, progress = ARGV[1], ARGV[2]
 local retention, release_grace = tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+--@include _lists
 
 local PUBLIC = {
   uid = 'text', id = 'text', scope = 'text', title = 'text', icons = 'text',
@@ -118,6 +119,7 @@ end
 -- Make the records unreadable and let their bytes go after a grace (R16, BF-PERF-08).
 local function release()
   redis.call('HSET', fetch, 'recordsAvailable', 0, 'releasedAt', now)
+  unlist(':awaiting')
   charge(0)
   announce()
   redis.call('ZADD', agenda, now + release_grace, member)
@@ -136,7 +138,7 @@ end
 -- the registration final before anybody can see the event (BF-EVT-05).
 local function settle(result, reason)
   local names = redis.call('HMGET', fetch, 'id', 'seq', 'uid', 'hold', 'uploadTotal', 'downloaded',
-    'createdAt', 'held')
+    'createdAt', 'held', 'paused')
   charge(tonumber(names[5]) + tonumber(names[6]))
   if redis.call('HGET', active, names[1]) == names[2] .. ':' .. names[3] then
     redis.call('HDEL', active, names[1])
@@ -151,10 +153,14 @@ local function settle(result, reason)
   redis.call('HINCRBY', scope, 'endedAfter', string.format('%d', now - names[7]))
   redis.call('HSET', fetch, 'result', result, 'failureReason', reason, 'settledAt', now,
     'completion', type, 'holdUntil', now + tonumber(names[4]), 'paused', 0, 'prompt', 0)
+  local order = order_of()
+  unlist(names[9] == '1' and ':paused' or ':active')
+  enlist(reason == 'aborted' and ':aborted' or ':' .. result, order)
   local record, hold = publish(type, type, announce()), tonumber(names[4])
   if not record or (hold == 0 and waits_for_nobody(record, names[8] == '1')) then
     release()
     return
   end
+  enlist(':awaiting', order)
   redis.call('ZADD', agenda, now + (hold > 0 and math.min(hold, retention) or retention), member)
 end

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- clear: end some fetches of a scope that is being removed, without an event (BF-EVT-13).
--- KEYS[1..6] see _fetch.lua: of the first   KEYS[7] latest HASH   KEYS[8] fetches ZSET
--- KEYS[9] cleared ZSET   KEYS[10..] all keys of each fetch, then _places.lua's
+-- KEYS[1..6] see _fetch.lua: of the first   KEYS[7] latest HASH
+-- KEYS[8] cleared ZSET   KEYS[9..] all keys of each fetch, then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] channel for lanes   ARGV[6] keys of one fetch
 -- ARGV[7..] uids, then _places.lua's
 -- Returns the jobs that are to leave RQ's queues, those of lanes at work not among them;
@@ -9,7 +9,7 @@
 -- that may have bytes, or readers, keeps its keys until a reclaimer deleted them (R16, R17).
 --@include _fetch
 --@include _places
-local latest, fetches, cleared = KEYS[7], KEYS[8], KEYS[9]
+local latest, cleared = KEYS[7], KEYS[8]
 local width, scope_name = tonumber(ARGV[6]), string.match(member, '^[^/]+')
 local dropped = {}
 if redis.call('HEXISTS', scope, 'removing') == 0 then
@@ -60,7 +60,7 @@ local function finish(uid, keys)
 end
 
 for i = 7, #ARGV - 2 do
-  local uid, first = ARGV[i], 10 + (i - 7) * width
+  local uid, first = ARGV[i], 9 + (i - 7) * width
   member, fetch, jobs = scope_name .. '/' .. uid, KEYS[first], KEYS[first + 9]
   local nothing_left = finish(uid, {
     bodies = KEYS[first + 3], records = KEYS[first + 5], lanes = KEYS[first + 7],
@@ -73,6 +73,6 @@ for i = 7, #ARGV - 2 do
     redis.call('ZADD', cleared, now + release_grace, member)
   end
   redis.call('ZREM', agenda, member)
-  redis.call('ZREM', fetches, uid)
+  unlist_everywhere()
 end
 return dropped

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- look: do what is due for one background fetch, and write when to look again (R25).
 -- KEYS[1..6] see _fetch.lua   KEYS[7..9] see _lanes.lua   KEYS[10..11] see _work.lua
--- KEYS[12] readers ZSET   KEYS[13] fetches ZSET   KEYS[14] latest HASH
--- KEYS[15] subscribers HASH   KEYS[16..] all keys of the fetch, then _places.lua's
+-- KEYS[12] readers ZSET   KEYS[13] latest HASH
+-- KEYS[14] subscribers HASH   KEYS[15..] all keys of the fetch, then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5..6] see _work.lua   then _places.lua's
 -- Returns {verdict, jobs to enqueue, dead lanes' jobs, deliveries}; verdict is 'work', 'wait',
 -- 'released', 'purge' (delete the blobs, then call purged), 'forget' (the same a day after
@@ -41,7 +41,7 @@ end
 -- Some deliveries that nobody has settled: each is given an outcome before the retention
 -- deletes anything (R9).
 local function unsettled()
-  local open, members = {}, redis.call('HGETALL', KEYS[15])
+  local open, members = {}, redis.call('HGETALL', KEYS[14])
   local all, name = redis.call('HGETALL', events), redis.call('HMGET', fetch, 'uid', 'id')
   local status, of = {}, {}
   for j = 1, #members, 2 do
@@ -111,12 +111,12 @@ local function look_at_settled()
       redis.call('XDEL', stream, string.match(fields[i + 1], '^%S+'))
     end
   end
-  if redis.call('HGET', KEYS[14], state[6]) == state[7] then
-    redis.call('HDEL', KEYS[14], state[6])
+  if redis.call('HGET', KEYS[13], state[6]) == state[7] then
+    redis.call('HDEL', KEYS[13], state[6])
   end
-  redis.call('ZREM', KEYS[13], state[7])
+  unlist_everywhere()
   redis.call('ZREM', agenda, member)
-  for i = 16, #KEYS - 7 do
+  for i = 15, #KEYS - 7 do
     redis.call('DEL', KEYS[i])
   end
   return {'gone', {}, {}}
@@ -125,6 +125,7 @@ end
 local result = redis.call('HGET', fetch, 'result')
 if not result then
   redis.call('ZREM', agenda, member)
+  unlist_everywhere()
   return {'gone', {}, {}}
 end
 return result == '' and look_at_active() or look_at_settled()

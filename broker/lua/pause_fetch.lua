@@ -23,6 +23,8 @@ elseif state[3] == '1' then
   return {'paused', {}}
 end
 redis.call('HSET', fetch, 'paused', 1, 'pausedAt', now)
+unlist(':active')
+enlist(':paused', order_of())
 redis.call('HSET', KEYS[10], ARGV[5], 1)
 announce()
 

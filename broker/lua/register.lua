@@ -1,8 +1,8 @@
 #!lua
 -- register: make a staged background fetch active, with its wish for work (R1, R22).
--- KEYS[1..6] see _fetch.lua   KEYS[7] latest HASH   KEYS[8] fetches ZSET
--- KEYS[9] staged HASH   KEYS[10] requests HASH   KEYS[11] scopes SET
--- KEYS[12] staged bodies HASH   KEYS[13] bodies HASH   then _places.lua's
+-- KEYS[1..6] see _fetch.lua   KEYS[7] latest HASH   KEYS[8] staged HASH
+-- KEYS[9] requests HASH   KEYS[10] scopes SET
+-- KEYS[11] staged bodies HASH   KEYS[12] bodies HASH   then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] lanes wanted   ARGV[6] number of requests
 -- ARGV[7..] registration fields and values, then _places.lua's
 -- Returns {verdict, registration, jobs to enqueue}; verdict is 'ok', also when this very uid was
@@ -11,8 +11,7 @@
 -- 'unstaged' if requests lack.
 --@include _fetch
 --@include _places
-local latest, fetches, staged = KEYS[7], KEYS[8], KEYS[9]
-local requests, scopes = KEYS[10], KEYS[11]
+local latest, staged, requests, scopes = KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local lanes, count = tonumber(ARGV[5]), tonumber(ARGV[6])
 local fields = {}
 for i = 7, #ARGV - 2, 2 do
@@ -49,13 +48,15 @@ redis.call('HSET', fetch, 'seq', seq, 'createdAt', now, 'version', 1, 'result', 
   'openRecords', count, 'nextRecord', 0, 'announcedAt', 0, 'dirty', 0)
 redis.call('RENAME', staged, requests)
 redis.call('PERSIST', requests)
-if redis.call('EXISTS', KEYS[12]) == 1 then
-  redis.call('RENAME', KEYS[12], KEYS[13])
-  redis.call('PERSIST', KEYS[13])
+if redis.call('EXISTS', KEYS[11]) == 1 then
+  redis.call('RENAME', KEYS[11], KEYS[12])
+  redis.call('PERSIST', KEYS[12])
 end
 redis.call('HSET', active, fields.id, seq .. ':' .. fields.uid)
 redis.call('HSET', latest, fields.id, fields.uid)
-redis.call('ZADD', fetches, seq, fields.uid)
+local order = clock[1] * 1000000 + clock[2]
+enlist('', order)
+enlist(fields.paused == '1' and ':paused' or ':active', order)
 redis.call('SADD', scopes, fields.scope)
 redis.call('PUBLISH', progress, cmsgpack.pack((snapshot())))
 if fields.paused == '1' then

@@ -24,6 +24,8 @@ end
 redis.call('HINCRBY', fetch, 'pausedFor', math.max(0, now - state[3]))
 redis.call('HSET', fetch, 'paused', 0, 'prompt', 0)
 redis.call('HDEL', fetch, 'patience')
+unlist(':paused')
+enlist(':active', order_of())
 redis.call('HSET', KEYS[12], ARGV[7], 1)
 announce()
 local looked = want_work()

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from broker.connection import Connection, masked, told_apart
 from broker.embedded import EmbeddedServer, ServerBinary
-from broker.keys import AGENDA, PREFIX, SCOPES, ScopeKeys
+from broker.keys import AGENDA, FETCHES, PREFIX, SCOPES, ScopeKeys, listed
 from broker.queue import QUEUES, JobQueue, queue_key
 from schemas.errors import ConfigError
+from schemas.queries import ListedState
 
 OURS = (PREFIX.encode(), b"rq:")
 
@@ -122,8 +123,10 @@ async def clear(connection: Connection, scope: str) -> None:
     uids: list[bytes] = await ask("ZRANGE", keys.fetches, 0, -1)
     await ask("DEL", keys.scope_hash, *await _found(connection, f"{keys.scope_hash}:*"))
     await ask("SREM", SCOPES, scope)
-    for uid in uids:
-        await ask("ZREM", AGENDA, f"{scope}/{uid.decode()}")
+    members = [keys.fetch(uid.decode()).member for uid in uids]
+    for shared in (AGENDA, FETCHES, *map(listed, ListedState)):
+        if members:
+            await ask("ZREM", shared, *members)
     marks = [*uids, scope.encode()]
     if not await ask("EXISTS", SCOPES):  # nobody else uses the service here
         if ours := await _found(connection, f"{PREFIX}*"):
