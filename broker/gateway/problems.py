@@ -35,6 +35,7 @@ STATUS: Mapping[type[BackgroundFetchError], HTTPStatus] = {
     errors.InvalidURL: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ForbiddenAddress: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.InvalidOptions: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.InvalidFilter: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NoActiveWorker: HTTPStatus.CONFLICT,
     errors.DuplicateFetch: HTTPStatus.CONFLICT,
     errors.RecordFailed: HTTPStatus.FAILED_DEPENDENCY,
