@@ -50,7 +50,7 @@ class Claim:
 class Opened:
     """A lane that was taken: the fetch, its age by Redis's clock, the first records.
 
-    Time in which the fetch was paused is no part of its age.
+    Time in which the fetch was paused, or its window closed, is no part of its age.
     """
 
     state: FetchState
@@ -143,9 +143,11 @@ class LaneHold:
         self._number = reply[1]
         fields = dict(zip(reply[2][::2], reply[2][1::2], strict=True))
         state = FetchState.from_hash(fields)
-        idle = int(fields.get(b"pausedFor", 0))
-        age = timedelta(milliseconds=reply[4] - state.created_at - idle)
         policy = ScopePolicy.read(fields.get(POLICY.encode()))
+        idle = int(fields.get(b"pausedFor", 0))
+        if policy.hours is not None:
+            idle += policy.hours.closed(state.created_at, reply[4])
+        age = timedelta(milliseconds=max(0, reply[4] - state.created_at - idle))
         return Opened(state, age, tuple(_claims(reply[3])), policy, reply[5])
 
     async def report(

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from broker.connection import Connection
-from broker.keys import SCOPES, ScopeKeys
+from broker.keys import ScopeKeys
 from broker.origins import all_origins
 from broker.processes import Processes
 from broker.queue import QUEUES, queue_key
+from broker.scopes import scope_names
 from broker.standing import SubscriberLook, look_at_all
 from schemas.fetches import FailureReason, Priority, Result
 
@@ -85,7 +86,7 @@ async def measure(connection: Connection) -> Measures:
     Raises:
         Unreachable: Redis does not answer.
     """
-    names = sorted(name.decode() for name in await connection.ask("SMEMBERS", SCOPES))
+    names = await scope_names(connection)
     gate = asyncio.Semaphore(_ABREAST)
     origins, alive, *lengths = await asyncio.gather(
         all_origins(connection),

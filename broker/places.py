@@ -13,9 +13,11 @@ from collections.abc import Sequence
 
 from broker.connection import Connection
 from broker.keys import FetchKeys, ScopeKeys
+from broker.policies import POLICY
 from broker.queue import LaneJob
 from broker.settings import Settings, milliseconds
 from schemas.fetches import FetchState, Priority, Result
+from schemas.policies import ScopePolicy
 
 _LINES = (Priority.HIGH, Priority.AUTO, Priority.LOW)  # as _places.lua names them
 
@@ -56,7 +58,7 @@ async def described(
 async def waiting(
     connection: Connection, settings: Settings, states: Sequence[FetchState]
 ) -> dict[str, str]:
-    """Tell of each of these fetches that only waits for a place why it does, by uid.
+    """Tell of each of these that only waits, for a place or its hours, why; by uid.
 
     Raises:
         Unreachable: Redis does not answer.
@@ -67,16 +69,24 @@ async def waiting(
             keys = FetchKeys(state.scope, state.uid)
             pipe.hvals(keys.jobs)
             pipe.hlen(keys.lanes)
-            pipe.hget(keys.fetch, "priority")
+            pipe.hmget(keys.fetch, "priority", POLICY)
+        pipe.time()
         async with connection.answering():
-            rows = await pipe.execute()
+            *rows, (seconds, _) = await pipe.execute()
         idle = [
-            (state, jobs, Priority(priority.decode()))
-            for state, jobs, lanes, priority in zip(
+            (state, jobs, Priority(row[0].decode()))
+            for state, jobs, lanes, row in zip(
                 active, rows[::3], rows[1::3], rows[2::3], strict=True
             )
-            if jobs and not lanes and priority
+            if jobs and not lanes and row[0]
         ]
+        closed = {
+            state.uid: f"waits for its hours, {policy.window} UTC"
+            for state, lanes, row in zip(active, rows[1::3], rows[2::3], strict=True)
+            if (policy := ScopePolicy.read(row[1])).hours
+            and not lanes
+            and policy.hours.closed(seconds * 1000, seconds * 1000 + 1)
+        }
         for state, jobs, priority in idle:
             scope = ScopeKeys(state.scope)
             pipe.zmscore(scope.waiting(priority), jobs)
@@ -90,4 +100,4 @@ async def waiting(
             idle, lines[::2], lines[1::2], strict=True
         )
         if None not in scores
-    }
+    } | closed

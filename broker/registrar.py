@@ -172,6 +172,7 @@ class Registrar:
             "prompt": waits,
             POLICY: policy.text,
             "maxBytes": policy.max_bytes,
+            **({"window": policy.hours.minutes} if policy.hours else {}),
         }
 
     async def _commit(

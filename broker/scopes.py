@@ -25,14 +25,23 @@ class ScopeLook:
     """Whether its removal is under way: it takes no more fetches."""
 
 
+async def scope_names(connection: Connection) -> list[str]:
+    """Return the name of every scope that was used, in order, but those of ours.
+
+    Raises:
+        Unreachable: Redis does not answer.
+    """
+    found: set[bytes] = await connection.ask("SMEMBERS", SCOPES)
+    return [name for name in sorted(map(bytes.decode, found)) if not is_reserved(name)]
+
+
 async def look_at_scopes(connection: Connection) -> list[ScopeLook]:
     """Return every scope that was used, by name; those of ours are left out.
 
     Raises:
         Unreachable: Redis does not answer.
     """
-    found: set[bytes] = await connection.ask("SMEMBERS", SCOPES)
-    names = [name for name in sorted(map(bytes.decode, found)) if not is_reserved(name)]
+    names = await scope_names(connection)
     commands: list[tuple[str, ...]] = []
     for keys in map(ScopeKeys, names):
         commands += [

@@ -26,6 +26,7 @@ from schemas.errors import (
 )
 from schemas.messages import Many, Message
 from schemas.urls import host_of, origin_of, parse_url
+from schemas.windows import Window
 
 _PATTERN = re.compile(
     r"(?:(https?)://)?(\*\.)?([^\s/?#@:*\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5}|\*))?",
@@ -119,6 +120,8 @@ class ScopePolicy(Message):
     """What the responses of one fetch may store, and its bodies; 0 is no limit."""
     quota: int = 0
     """What all fetches of the scope may store at a time, requests too; 0: no limit."""
+    window: str = ""
+    """Hours of the day, by UTC, in which fetches may transfer; empty: all."""
 
     @classmethod
     def checked(
@@ -131,12 +134,14 @@ class ScopePolicy(Message):
         deny: Iterable[str] = (),
         max_bytes: int = 0,
         quota: int = 0,
+        window: str = "",
     ) -> Self:
         """Make a policy of what a person wrote.
 
         Raises:
             InvalidURL: a pattern cannot be used.
-            InvalidOptions: a size is out of range, or ``permission`` unknown.
+            InvalidOptions: a size is out of range, ``permission`` unknown, or
+                ``window`` none.
         """
         known = [str(each) for each in Permission]
         if permission not in known:
@@ -153,6 +158,7 @@ class ScopePolicy(Message):
             deny=tuple(str(OriginPattern.parse(text)) for text in deny),
             max_bytes=max_bytes,
             quota=quota,
+            window=str(Window.parse(window)) if window else "",
         )
 
     @classmethod
@@ -166,6 +172,11 @@ class ScopePolicy(Message):
             return cls.from_plain(json.loads(text)) if text else cls()
         except ValueError as error:
             raise InvalidMessage(f"no ScopePolicy: {error}") from error
+
+    @property
+    def hours(self) -> Window | None:
+        """The window, if there is one."""
+        return Window.parse(self.window) if self.window else None
 
     @property
     def text(self) -> str:

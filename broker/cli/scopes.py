@@ -92,6 +92,14 @@ def set_(
             show_default=False,
         ),
     ] = None,
+    window: Annotated[
+        str,
+        typer.Option(
+            metavar="HH:MM-HH:MM",
+            help="transfer only in these hours of the day, by UTC: 22:00-06:00",
+            show_default=False,
+        ),
+    ] = "",
     redis_url: RedisURL = None,
     json: JSON = False,
 ) -> int:
@@ -110,6 +118,7 @@ def set_(
         deny=deny_origin or (),
         max_bytes=max_bytes or 0,
         quota=quota or 0,
+        window=window,
     )
     _print(scope, in_scope(scope, redis_url, partial(_write, policy)), json)
     return ExitCode.OK
@@ -150,3 +159,4 @@ def _print(scope: str, rules: ScopeRules, json: bool) -> None:
     put(f"max bytes:  {limit}")
     quota = shown_size(policy.quota) if policy.quota else "no limit"
     put(f"quota:      {quota}, {shown_size(rules.used)} used")
+    put(f"window:     {policy.window + ' UTC' if policy.window else 'all day'}")

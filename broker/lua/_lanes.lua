@@ -58,14 +58,37 @@ local function disband(lane)
   end_grant()
 end
 
+-- Ms at which the window opens in which this fetch may transfer; nil while it is open, or
+-- if there is none. It is two minutes of the day: <first> <end>.
+local DAY = 86400000
+local function opens_at(window)
+  local from, till = string.match(window or '', '^(%d+) (%d+)$')
+  if not from then
+    return nil
+  end
+  from, till = from * 60000, till * 60000
+  local at = now % DAY
+  local before, after = at < from, at >= till
+  if (from < till and (before or after)) or (from > till and before and after) then
+    return now - at + from + (before and 0 or DAY)
+  end
+end
+
 -- Records that a lane could take at once.
 local function available()
-  local counts = redis.call('HMGET', fetch, 'records', 'nextRecord')
+  local counts = redis.call('HMGET', fetch, 'records', 'nextRecord', 'window')
+  if opens_at(counts[3]) then
+    return 0
+  end
   return counts[1] - counts[2] + redis.call('ZCOUNT', pool, '-inf', now)
 end
 
--- Ms until the next record given back is due, or -1.
+-- Ms until the next record given back is due, or the window opens; or -1.
 local function next_due()
+  local opens = opens_at(redis.call('HGET', fetch, 'window'))
+  if opens then
+    return opens - now
+  end
   local first = redis.call('ZRANGE', pool, 0, 0, 'WITHSCORES')
   return first[2] and math.max(0, tonumber(first[2]) - now) or -1
 end

@@ -12,7 +12,7 @@
 -- _places.lua's
 -- Returns {'ok', open records, ms until the next is due or -1, verdicts, claims, bytes
 -- that the responses of the fetch may have or -1}; the same with 'paused' when the lane
--- is to leave before its lease ends, which stays as it is;
+-- is to leave before its lease ends, which stays as it is unless a window closed;
 -- {'ended', verdicts, jobs to enqueue} when the fetch ended; {'gone'}, {'settled', jobs
 -- to enqueue} or {'stale'} when this lane may no longer write. Counts are absolute, so a
 -- repetition changes nothing (R18).
@@ -25,7 +25,7 @@ local throttle, want, held = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV
 local need, keep = tonumber(ARGV[11]), tonumber(ARGV[12])
 
 local state = redis.call('HMGET', fetch, 'result', 'openRecords', 'failIndex', 'failReason', 'priority',
-  'paused')
+  'paused', 'window')
 if not state[1] then
   return {'gone'}
 end
@@ -109,11 +109,12 @@ if over or open == 0 then
   return {'ended', verdicts, pass_on(job)}
 end
 
-local paused, taken = state[6] == '1', {}
+-- When the window closes, the lease goes on: what is sent once may come to its end.
+local paused, closed, taken = state[6] == '1', opens_at(state[7]), {}
 if not paused then
   redis.call('HSET', lanes, lane, nonce .. ' ' .. now + lease .. ' ' .. job)
   redis.call('ZADD', line_of(state[5]).places, now + lease, job)
-  taken = claim(lane, want)
+  taken = closed and {} or claim(lane, want)
 end
 if redis.call('ZCOUNT', claims, lane, lane) ~= held + #taken then
   -- An answer was lost: the lane holds records that it does not know of.
@@ -128,5 +129,5 @@ if downloaded ~= 0 or uploaded ~= 0 or seen[2] == '1' then
     redis.call('HSET', fetch, 'dirty', 1)
   end
 end
-return {paused and 'paused' or 'ok', open, next_due(), verdicts, describe(taken),
+return {(paused or closed) and 'paused' or 'ok', open, next_due(), verdicts, describe(taken),
   need < 0 and -1 or grant(need, keep)}

@@ -174,6 +174,7 @@ def test_the_command_line_sets_and_shows_the_rules_of_a_scope(
         "deny": ["bad.example.com"],
         "maxBytes": 10_000_000,
         "quota": 0,
+        "window": "",
         "used": 0,
     }
     assert "allow:      *.example.com, https://cdn.example" in text

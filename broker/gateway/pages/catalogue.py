@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from broker.gateway.gateway import Gateway
 from broker.gateway.pages.cards import Card
-from broker.keys import SCOPES
 from broker.places import waiting
+from broker.scopes import scope_names
 from schemas.fetches import FailureReason, FetchState, Result
 
 PAGE = 25
@@ -41,8 +41,8 @@ def tab_of(state: FetchState) -> str:
 async def listed(gateway: Gateway, tab: str, text: str, after: str) -> Listed:
     """Return the page of a tab that begins after ``after``."""
     states: list[FetchState] = []
-    for scope in await gateway.connection.ask("SMEMBERS", SCOPES):
-        async with gateway.manager(scope.decode()) as manager:
+    for scope in await scope_names(gateway.connection):
+        async with gateway.manager(scope) as manager:
             states += await manager.history(limit=_MOST)
     states.sort(key=lambda state: (state.created_at, state.uid), reverse=True)
     wanted = text.casefold()
