@@ -51,6 +51,12 @@ local function read_both()
   return found[1] and parse_event(found[1]) or nil, parse_delivery(found[2])
 end
 
+-- '-' is nobody: no process of that name reads, so the entry waits for collect (R20). A
+-- group that is lost has nobody's entries either, and must not stop a script half-way.
+local function disown(...)
+  redis.pcall('XCLAIM', stream, subscriber, '-', 0, entry, 'JUSTID', ...)
+end
+
 -- Scripts about many deliveries do what concerns the subscriber's sets once for all.
 local done_with, not_due, not_leased, outcomes = {}, {}, {}, {}
 local function leave_sets()

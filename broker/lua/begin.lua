@@ -27,11 +27,19 @@ local function done()
   return {'done'}
 end
 
--- Owned by nobody until collect: no process reads under that name (R20).
 local function later(verdict, at)
   redis.call('ZADD', due, at, delivery)
-  redis.call('XCLAIM', stream, subscriber, '-', 0, entry, 'JUSTID')
+  disown()
   return {verdict}
+end
+
+-- A holder without a lease would never be taken for dead (R25): half of this script may
+-- be all that was left in the append-only file. A living one extends.
+local function keep_lease()
+  if not redis.call('ZSCORE', leases, delivery) then
+    redis.call('ZADD', leases, now + lease, delivery)
+  end
+  return {'held'}
 end
 
 -- Whether the fetch's event before it is owed here too, and has not begun.
@@ -62,7 +70,7 @@ local function begin(nonce, version)
     return done()
   end
   if status == 'held' and holder ~= nonce then
-    return {'held'}
+    return keep_lease()
   end
   if status ~= 'held' and paused then
     return later('paused', now)

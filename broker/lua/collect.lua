@@ -15,7 +15,8 @@ for _, delivery in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIM
   local entry = string.match(delivery, '^[^/]+')
   local found = redis.call('XRANGE', KEYS[2], entry, entry)
   if found[1] then
-    redis.call('XCLAIM', KEYS[2], ARGV[1], ARGV[2], 0, entry, 'FORCE', 'JUSTID')
+    -- Without its group it can be handled, too: this must not stop half-way.
+    redis.pcall('XCLAIM', KEYS[2], ARGV[1], ARGV[2], 0, entry, 'FORCE', 'JUSTID')
     rows[#rows + 1] = entry
     rows[#rows + 1] = found[1][2][4]
   else

@@ -16,5 +16,5 @@ if not read_event(event) or (status and status ~= 'waiting') then
   return 0
 end
 redis.call('ZADD', due, now + tonumber(ARGV[8]), delivery)
-redis.call('XCLAIM', stream, subscriber, '-', 0, entry, 'JUSTID')
+disown()
 return 1

@@ -37,6 +37,5 @@ if failures >= tonumber(ARGV[11]) then
 end
 write_delivery('waiting', failures, attempt, holder, consumer)
 redis.call('ZADD', due, now + tonumber(ARGV[10]), delivery)
--- '-' is nobody: no process of that name reads, so the entry waits for its due time.
-redis.call('XCLAIM', stream, subscriber, '-', 0, entry, 'JUSTID')
+disown()
 return 'waiting'

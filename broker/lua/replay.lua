@@ -43,6 +43,6 @@ end
 write_delivery('waiting', 0, attempt, '', '-')
 drop_letter()
 redis.call('ZADD', due, now, delivery)
-redis.call('XCLAIM', stream, subscriber, '-', 0, entry, 'FORCE', 'JUSTID')
+disown('FORCE')
 redis.call('HSET', KEYS[11], ARGV[8], 1)
 return 1
