@@ -3,27 +3,20 @@
 Three tell what happened: publishers and consumers what they did, and Redis in which
 order. An acknowledged publication has to be handled by every subscriber; whatever is
 handled twice needs a cause. Everything here is a function of what was written down.
+
+A Redis that loses its newest writes may lose what was in them, and nothing more: what
+it still has is judged as ever.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
+from tests.torture.causes import UNEXPLAINED, Attempts, Fault
 from tests.torture.history import Line
-from tests.torture.log import Changed, Entry, Follows, Published
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """Something that was done to a process, or with process 0 to all."""
-
-    kind: str
-    process: int
-    begin: float
-    end: float
+from tests.torture.log import Changed, Entry, Follows, Leased, Published, Registered
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +28,10 @@ class Story:
     subscribers: Collection[str]
     readable: Collection[str]
     """Fetches whose records are still readable in the end."""
+    lease: float
+    """Seconds."""
+    lost: Sequence[Entry] = ()
+    """What the log said, and was cut off."""
 
 
 @dataclass(slots=True)
@@ -44,7 +41,11 @@ class Verdict:
     published: int = 0
     unanswered: int = 0
     """Calls without an answer: each has published an event, or not."""
+    lost: int = 0
+    """Publications that were acknowledged, and cut off the log."""
     handled: int = 0
+    extended: int = 0
+    """How often a lease was extended."""
     duplicates: Counter[str] = field(default_factory=Counter)
     """Starts of handlers beyond the first of each delivery, by cause."""
     violations: list[str] = field(default_factory=list)
@@ -53,34 +54,40 @@ class Verdict:
 def check(story: Story, verdict: Verdict) -> None:
     """Count into ``verdict``, and add whatever broke a promise."""
     published = [it.event for it in story.log if isinstance(it, Published)]
-    changes: dict[str, list[Changed]] = defaultdict(list)
-    for entry in story.log:
-        if isinstance(entry, Changed):
-            changes[entry.delivery].append(entry)
-    faults = [_fault(*it.words) for it in story.lines if it.what == "fault"]
+    changes, lost = _by_delivery(story.log), _by_delivery(story.lost)
+    faults = [Fault.of(it) for it in story.lines if it.what == "fault"]
     deliveries: dict[str, list[Line]] = defaultdict(list)
     for line in story.lines:
         if line.what in _ABOUT_DELIVERIES:
             deliveries[line.words[0]].append(line)
-    owed = [f"{event}/{name}" for event in published for name in story.subscribers]
     found = verdict.violations
     found += _publications(story, published, verdict)
     found += _order(story.log)
+    found += _extensions(story, deliveries, verdict)
+    owed = [f"{event}/{name}" for event in published for name in story.subscribers]
     for delivery in owed:
         told = sorted(deliveries.pop(delivery, []), key=lambda line: line.time)
+        attempts = Attempts(changes[delivery], lost[delivery], told)
         verdict.handled += any(line.what == "done" for line in told)
-        found += _settled(delivery, changes[delivery], told)
-        causes = _causes(changes[delivery], told, faults)
+        found += _settled(delivery, attempts)
+        causes = attempts.causes(faults)
         verdict.duplicates.update(causes)
-        if "unexplained" in causes:
+        if UNEXPLAINED in causes:
             found.append(f"{delivery}: handled again without a cause")
-    found += [f"{delivery}: handled, and never published" for delivery in deliveries]
+    had = {it.event for it in story.lost if isinstance(it, Published)}
+    for delivery in deliveries:
+        if delivery.rpartition("/")[0] not in had:
+            found.append(f"{delivery}: handled, and never published")
     ended = {event.split("/")[0] for event in published if "click" not in event}
     found += [f"{uid}: records not released" for uid in ended & set(story.readable)]
 
 
-def _fault(kind: str, process: str, begin: str, end: str) -> Fault:
-    return Fault(kind, int(process), float(begin), float(end))
+def _by_delivery(log: Iterable[Entry]) -> dict[str, list[Changed]]:
+    found: dict[str, list[Changed]] = defaultdict(list)
+    for entry in log:
+        if isinstance(entry, Changed):
+            found[entry.delivery].append(entry)
+    return found
 
 
 _ABOUT_DELIVERIES = ("start", "done", "raised", "acked", "lost")
@@ -91,7 +98,8 @@ def _publications(
 ) -> Iterator[str]:
     """What was acknowledged is there, once; nothing is there that nobody called for."""
     calls: dict[tuple[int, str], tuple[str, str]] = {}
-    acknowledged: list[str] = []
+    acknowledged = Counter[str]()
+    registered = {it.uid for it in story.log if isinstance(it, Registered)}
     for line in story.lines:
         if line.what == "call":
             number, kind, about = line.words
@@ -99,22 +107,30 @@ def _publications(
         elif line.what == "answer":
             kind, about = calls.pop((line.process, line.words[0]))
             if line.words[1] != "-":
-                acknowledged.append(f"{about}/{line.words[1]}")
-    verdict.published += len(acknowledged)
+                acknowledged[f"{about}/{line.words[1]}"] += 1
+        elif line.what == "gone":
+            kind, about = calls.pop((line.process, line.words[0]))
+            if about in registered:
+                yield f"{about}: told to be gone, and it is there"
+    verdict.published += acknowledged.total()
     open_calls = Counter(about for kind, about in calls.values() if kind != "fetch")
     verdict.unanswered += open_calls.total()
     times = Counter(published)
-    for event, count in Counter(acknowledged).items():
-        if count > 1:
-            yield f"{event}: one event was the answer to {count} calls"
-        if event not in times:
-            yield f"{event}: acknowledged and lost"
-    known = set(acknowledged)
+    cut_off = Counter(it.event for it in story.lost if isinstance(it, Published))
+    for event, count in acknowledged.items():
+        missing = max(0, count - min(1, times[event]))
+        verdict.lost += min(missing, cut_off[event])
+        if missing > cut_off[event]:
+            yield (
+                f"{event}: one event was the answer to {count} calls"
+                if count > 1
+                else f"{event}: acknowledged and lost"
+            )
     for event, count in times.items():
         if count > 1:
             yield f"{event}: published {count} times"
         uid = event.split("/")[0]
-        if event not in known:
+        if event not in acknowledged:
             open_calls[uid] -= 1
             if open_calls[uid] < 0:
                 yield f"{event}: published though nobody asked for it"
@@ -135,10 +151,35 @@ def _order(log: Iterable[Entry]) -> Iterator[str]:
                 yield f"{entry.delivery}: begun before {before}"
 
 
-def _settled(
-    delivery: str, changes: Sequence[Changed], told: Sequence[Line]
+def _extensions(
+    story: Story, deliveries: Mapping[str, Iterable[Line]], verdict: Verdict
 ) -> Iterator[str]:
+    """A handler may last longer than a lease, which is extended then (R20, R24)."""
+    begun, extended = set[str](), 0
+    for entry in story.log:
+        if isinstance(entry, Changed) and entry.status == "held":
+            begun.add(entry.delivery)
+        elif isinstance(entry, Leased):
+            # What was written with its beginning is the lease itself.
+            extended += entry.delivery not in begun
+            begun.discard(entry.delivery)
+    verdict.extended += extended
+    starts: dict[tuple[str, int], float] = {}
+    longest = 0.0
+    for delivery, lines in deliveries.items():
+        for line in lines:
+            if line.what == "start":
+                starts[delivery, line.process] = line.time
+            elif line.what == "done":
+                began = starts.get((delivery, line.process), line.time)
+                longest = max(longest, line.time - began)
+    if longest > story.lease and not extended:
+        yield f"no lease was extended, though a handler lasted {longest:.1f} s"
+
+
+def _settled(delivery: str, attempts: Attempts) -> Iterator[str]:
     """Acknowledged exactly once, by its holder, when it had handled it (R10)."""
+    changes, told = attempts.changes, attempts.told
     done = {int(line.words[1]) for line in told if line.what == "done"}
     if not done:
         yield f"{delivery}: lost: published, and never handled to the end"
@@ -154,47 +195,10 @@ def _settled(
         yield f"{delivery}: acknowledged by one that did not hold it any more"
     if ack.attempt not in done:
         yield f"{delivery}: acknowledged by attempt {ack.attempt} without its handler"
+    accepted = {ack.nonce, *(it.nonce for it in attempts.lost if it.status == "acked")}
     for line in told:
         if line.what in ("acked", "lost"):
-            accepted = line.words[2] == ack.nonce
-            if accepted != (line.what == "acked"):
+            right = accepted if line.what == "acked" else {line.words[2]} - {ack.nonce}
+            if line.words[2] not in right:
                 process = f"attempt {line.words[1]} in process {line.process}"
                 yield f"{delivery}: {process} was told {line.what!r}"
-
-
-def _causes(
-    changes: Sequence[Changed], told: Sequence[Line], faults: Sequence[Fault]
-) -> list[str]:
-    """Why each attempt began that was not the first to start a handler."""
-    starts = [line for line in told if line.what == "start"]
-    return [
-        _cause(before, after, changes, told, faults)
-        for before, after in pairwise(starts)
-    ]
-
-
-def _cause(
-    before: Line,
-    after: Line,
-    changes: Sequence[Changed],
-    told: Sequence[Line],
-    faults: Sequence[Fault],
-) -> str:
-    attempts = range(int(before.words[1]), int(after.words[1]))
-    if not attempts:
-        return "unexplained"  # one attempt, started twice
-    if any(it.what == "raised" and int(it.words[1]) in attempts for it in told):
-        return "raised"
-    holders = {change.process for change in changes if change.attempt in attempts}
-    met = {
-        fault.kind
-        for fault in faults
-        if fault.process in (0, before.process, *holders)
-        and fault.begin <= after.time
-        and fault.end >= before.time
-    }
-    return next((kind for kind in CAUSES if kind in met), "unexplained")
-
-
-CAUSES = ("kill", "leave", "stop", "partition", "restart", "mute", "cut", "starved")
-"""What explains a duplicate; of several that met it, the first."""

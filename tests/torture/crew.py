@@ -8,21 +8,24 @@ import signal
 import time
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from broker.keys import ScopeKeys
 from broker.scripts import script
 from tests.torture.database import Database
 from tests.torture.fleet import Forge, forging
 from tests.torture.history import History
+from tests.torture.late import Holder, LateAcknowledgement, Place
 from tests.torture.mischief import Kind, Step
+from tests.torture.publisher import SCOPE
 from tests.torture.relay import Relay
 
 SUBSCRIBERS = {"one": 3, "two": 2}
 """How many processes each subscriber has; publishers know how many there are."""
 PUBLISHERS = 2
 LEASE = 1.0
+EVENTS = ScopeKeys(SCOPE).events
 _LEAVING = 60.0
 _PROCESS = {
     "BGFETCH_LEASE": str(LEASE),
@@ -33,17 +36,6 @@ _PROCESS = {
     "BGFETCH_HANDLERS": "40",
     "BGFETCH_GRACE": "1",
 }
-
-
-@dataclass(slots=True)
-class Place:
-    """Where one consumer at a time is."""
-
-    variables: Mapping[str, str]
-    relay: Relay
-    process: int = 0
-    away: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while its consumer is stopped, parted or replaced."""
 
 
 class Crew:
@@ -57,12 +49,14 @@ class Crew:
         places: list[Place],
         publisher: Mapping[str, str],
         publishing: Relay,
+        late: LateAcknowledgement,
     ) -> None:
         """``publishing`` is the publishers' way to Redis; faults go to ``history``."""
         self._forge, self._database, self._places = forge, database, places
+        self._late = late
         self._history = history
         self._publisher, self._publishing = publisher, publishing
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._publishers: list[int] = []
         self.complaints: list[str] = []
         """Of processes that ended by themselves, or not as they were told."""
@@ -121,10 +115,34 @@ class Crew:
                 place.relay.lose(script(step.scripts[0]).sha)
                 self._publishing.lose(script(step.scripts[1]).sha)
                 self._happened(step.kind, place.process, LEASE)
-            case Kind.RESTART:
+            case Kind.RESTART | Kind.TAIL:
                 began = time.monotonic()
-                await self._database.crash()
+                lost = step.seconds if step.kind is Kind.TAIL else 0.0
+                await self._database.forget(lost)
                 self._happened(step.kind, 0, 2 * LEASE, began)
+            case Kind.LATE:
+                self._later(self._be_late())
+            case Kind.DESTROY:
+                names = [*SUBSCRIBERS]
+                name = names[int(step.pick * len(names))]
+                await asyncio.to_thread(self._database.destroy_group, EVENTS, name)
+                self._happened(step.kind, 0)
+
+    async def be_late(self) -> None:
+        """Have an acknowledgement by a former holder, before anything else happens."""
+        if not await self._be_late(_LEAVING):
+            self.complaints.append("nobody began to handle anything")
+
+    async def _be_late(self, *patience: float) -> bool:
+        try:
+            happened = await self._late.happen(self._places, *patience)
+        except TimeoutError:
+            self.complaints.append("what a stopped process held was not taken over")
+            return True
+        if happened:
+            process, began = happened
+            self._happened(Kind.LATE, process, LEASE, began)
+        return happened is not None
 
     async def leave(self) -> None:
         """Tell the consumers to leave, once everything that lasts is over."""
@@ -181,7 +199,7 @@ class Crew:
         began = now if began is None else began
         self._history.write("fault", kind, process, began, now + after)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _later(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -193,6 +211,7 @@ async def crew(
     database: Database,
     history: History,
     variables: Mapping[str, str],
+    holder: Holder,
 ) -> AsyncIterator[Crew]:
     """Have a crew whose consumers have yet to start; none is left in the end."""
     async with AsyncExitStack() as stack:
@@ -214,4 +233,5 @@ async def crew(
         publishing = await relay("publishing")
         publisher = variables_for("publisher", publishing)
         forge = await stack.enter_async_context(forging(directory / "log"))
-        yield Crew(forge, database, history, places, publisher, publishing)
+        late = LateAcknowledgement(Path(variables["HISTORY"]), holder)
+        yield Crew(forge, database, history, places, publisher, publishing, late)

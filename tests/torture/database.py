@@ -29,6 +29,8 @@ class Database:
         self.whole = asyncio.Lock()
         """Held while the server is away, and by whoever must not meet that."""
         self.crashes = 0
+        self.lost: list[Path] = []
+        """What crashes have cut off the append-only file, in files of their own."""
 
     @property
     def url(self) -> str:
@@ -50,13 +52,33 @@ class Database:
             os.kill(self._server.pid, signal.SIGKILL)
             await anyio.to_thread.run_sync(self._server.stop)
             if lost:
-                os.truncate(self.log, self._end_before(self._length() - lost))
+                self._cut(self._end_before(self._length() - lost))
             self._server = await anyio.to_thread.run_sync(self._start)
             self.crashes += 1
+
+    async def forget(self, seconds: float) -> None:
+        """Crash, and lose what was written in so many seconds before."""
+        before = self._length()
+        await asyncio.sleep(seconds)
+        await self.crash(self._length() - before if seconds else 0)
+
+    def destroy_group(self, stream: str, group: str) -> None:
+        """Lose a consumer group of a stream."""
+        with redis.Redis.from_url(self.url) as client:
+            client.xgroup_destroy(stream, group)
 
     def close(self) -> None:
         """End it."""
         self._server.stop()
+
+    def _cut(self, place: int) -> None:
+        """Put what is behind ``place`` into a file of its own."""
+        tail = self._directory / f"lost-{len(self.lost)}.aof"
+        with self.log.open("rb") as log:
+            log.seek(place)
+            tail.write_bytes(log.read())
+        self.lost.append(tail)
+        os.truncate(self.log, place)
 
     def _end_before(self, place: int) -> int:
         """Return where the last transaction up to ``place`` ends, or what is kept.

@@ -2,14 +2,18 @@
 
 Several processes publish clicks on background fetches and their ends, which two
 subscribers of several processes handle. Meanwhile consumers are killed, stopped, parted
-from Redis and told to leave, connections break, answers are lost, and Redis is killed
-and starts again from its append-only file; it runs with ``appendfsync always``, without
-which its newest writes may be lost, acknowledged or not. Then the history is judged as
-Jepsen's checker of queues does (``checker.py``).
+from Redis and told to leave, connections break, answers are lost, former holders
+acknowledge, and Redis is killed and starts again from its append-only file; it runs
+with ``appendfsync always``, without which its newest writes may be lost, acknowledged
+or not. Then the history is judged as Jepsen's checker of queues does (``checker.py``).
+
+With ``--lose-tail`` Redis does lose up to a second of its newest writes, and whole
+consumer groups. What was only there may be gone; all that it still has must hold.
 
 It prints ``{"rounds": …, "violations": …, "seed": …, …}`` with what happened, tells of
 each violation on stderr, and exits 1 if there was one. A round is up to 10,000 events
-on a Redis of its own. The seed repeats each choice, but not how processes interleave.
+on a Redis of its own, judged and deleted before the next. The seed repeats each choice,
+but not how processes interleave.
 """
 
 from __future__ import annotations
@@ -28,20 +32,22 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
 
 import structlog
 
 from broker.tasks import cancel_all
 from tests.torture.checker import Story, Verdict, check
-from tests.torture.crew import SUBSCRIBERS, Crew, crew
+from tests.torture.crew import LEASE, SUBSCRIBERS, Crew, crew
 from tests.torture.database import Database
 from tests.torture.history import History, Progress, read
 from tests.torture.log import entries
-from tests.torture.mischief import Kind, plan
+from tests.torture.mischief import FAULTS, Kind, plan
 from tests.torture.publisher import SCOPE
 from tests.torture.watch import Watch
 
 _ROUND = 10_000
+_QUICK = 300
 _EVENTS_PER_FAULT = 200
 
 
@@ -54,11 +60,26 @@ class Tally:
     verdict: Verdict = field(default_factory=Verdict)
 
 
+@dataclass(frozen=True, slots=True)
+class Torture:
+    """What is the same for all rounds."""
+
+    seed: int
+    kinds: tuple[Kind, ...]
+    """What happens."""
+    lua: Path | None
+    """Where processes have their scripts from, if not from the broker."""
+    keep: bool
+    """Whether what was written down outlives its round."""
+
+
 class Round:
     """So many events on a Redis of their own."""
 
-    def __init__(self, directory: Path, seed: int, number: int, events: int) -> None:
-        self._directory, self._seed = directory, seed
+    def __init__(
+        self, directory: Path, torture: Torture, number: int, events: int
+    ) -> None:
+        self._directory, self._torture = directory, torture
         self._number, self._events = number, events
 
     async def run(self, tally: Tally) -> None:
@@ -67,36 +88,44 @@ class Round:
         histories.mkdir(parents=True)
         variables = {
             "HISTORY": os.fspath(histories),
-            "SEED": f"{self._seed}/{self._number}",
+            "SEED": f"{self._torture.seed}/{self._number}",
             "BGFETCH_STORE": os.fspath(self._directory / "store"),
+            **({"LUA": os.fspath(self._torture.lua)} if self._torture.lua else {}),
         }
         database = Database(self._directory / "redis", fsync="always")
         history = History(histories / "0.history")
         watch = Watch(database.url, history, Progress(histories))
         watching = asyncio.create_task(watch.run())
         try:
-            async with crew(self._directory, database, history, variables) as all:
-                stuck = await self._play(all, watch)
-                readable = await watch.readable(entries(database.log, SCOPE))
+            async with crew(
+                self._directory, database, history, variables, watch.holder
+            ) as all:
+                stuck = await self._play(all, watch, database)
+                readable = await watch.readable()
                 await all.leave()
             log = list(entries(database.log, SCOPE))
+            lost = [entry for tail in database.lost for entry in entries(tail, SCOPE)]
         finally:
             await cancel_all([watching])
             await watch.aclose()
             database.close()
         lines = list(read(histories))
-        check(Story(lines, log, SUBSCRIBERS, readable), tally.verdict)
+        story = Story(lines, log, SUBSCRIBERS, readable, LEASE, lost)
+        check(story, tally.verdict)
         tally.verdict.violations += [*all.complaints, *stuck]
         tally.faults.update(it.words[0] for it in lines if it.what == "fault")
         tally.rounds += 1
 
-    async def _play(self, all: Crew, watch: Watch) -> list[str]:
+    async def _play(self, all: Crew, watch: Watch, database: Database) -> list[str]:
         """Let everything happen; tell if it came to no end."""
         await all.consume()
         await watch.joined()
+        database.keep()
         await all.publish(self._events)
-        count = max(len(Kind), self._events // _EVENTS_PER_FAULT)
-        steps = deque(plan(self._seed, self._number, count))
+        await all.be_late()
+        kinds = self._torture.kinds
+        count = max(len(kinds), self._events // _EVENTS_PER_FAULT)
+        steps = deque(plan(self._torture.seed, self._number, count, kinds))
         owed = self._events * len(SUBSCRIBERS)
         while await watch.moves():
             drained = not await all.is_publishing() and await watch.drained()
@@ -107,9 +136,9 @@ class Round:
         return [f"stuck: {watch.groups}"]
 
 
-async def torture(
+async def play(
     directory: Path,
-    seed: int,
+    torture: Torture,
     sizes: Sequence[int],
     tally: Tally,
     tell: Callable[[str], None],
@@ -119,29 +148,27 @@ async def torture(
     for number, events in enumerate(sizes):
         before = len(tally.verdict.violations)
         place = directory / str(number)
-        await Round(place, seed, number, events).run(tally)
+        await Round(place, torture, number, events).run(tally)
         for violation in tally.verdict.violations[before:]:
             tell(f"violation: round {number}: {violation}")
         passed = time.monotonic() - began
-        tell(f"{tally.verdict.published} events in {passed:.0f} s")
+        tell(f"{tally.verdict.published} of {sum(sizes)} events in {passed:.0f} s")
+        if not torture.keep:
+            await asyncio.to_thread(rmtree, place)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the torture; return the exit code."""
-    parser = argparse.ArgumentParser(prog="torture events")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--rounds", type=_positive, default=1, help="of 10,000 events")
-    size.add_argument("--events", type=_positive, help="in as few rounds as they need")
-    parser.add_argument(
-        "--seed", type=int, default=secrets.randbelow(10**9), help="repeats a torture"
+    chosen = _parser().parse_args(arguments)
+    torture = Torture(
+        chosen.seed,
+        tuple(Kind) if chosen.lose_tail else FAULTS,
+        chosen.lua and chosen.lua.absolute(),
+        chosen.keep is not None,
     )
-    parser.add_argument("--keep", type=Path, help="directory for histories and logs")
-    parser.add_argument("--json", action="store_true", help="tell nothing on the way")
-    chosen = parser.parse_args(arguments)
-    sizes = [_ROUND] * chosen.rounds
-    if chosen.events:
-        whole, rest = divmod(chosen.events, _ROUND)
-        sizes = [_ROUND] * whole + [rest] * bool(rest)
+    events = _QUICK if chosen.quick else chosen.events or _ROUND * chosen.rounds
+    whole, rest = divmod(events, _ROUND)
+    sizes = [_ROUND] * whole + [rest] * bool(rest)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -155,11 +182,35 @@ def main(arguments: Sequence[str]) -> int:
         place = Path(directory).absolute()
         tell = _say(chosen.json)
         try:
-            asyncio.run(torture(place, chosen.seed, sizes, tally, tell))
+            asyncio.run(play(place, torture, sizes, tally, tell))
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
     sys.stdout.write(json.dumps(_result(tally, chosen.seed)) + "\n")
     return 1 if tally.verdict.violations or tally.rounds < len(sizes) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="torture events")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--rounds", type=_positive, default=1, help="of 10,000 events")
+    size.add_argument("--events", type=_positive, help="in as few rounds as they need")
+    size.add_argument("--quick", action="store_true", help=f"{_QUICK} events")
+    parser.add_argument(
+        "--seed", type=int, default=secrets.randbelow(10**9), help="repeats a torture"
+    )
+    parser.add_argument(
+        "--lose-tail",
+        action="store_true",
+        help="let Redis lose its newest writes, and consumer groups, too",
+    )
+    parser.add_argument(
+        "--lua",
+        type=Path,
+        help="take the scripts from this folder: a broken one must be found out",
+    )
+    parser.add_argument("--keep", type=Path, help="directory for histories and logs")
+    parser.add_argument("--json", action="store_true", help="tell nothing on the way")
+    return parser
 
 
 def _result(tally: Tally, seed: int) -> dict[str, object]:
@@ -170,7 +221,9 @@ def _result(tally: Tally, seed: int) -> dict[str, object]:
         "seed": seed,
         "published": verdict.published,
         "unanswered": verdict.unanswered,
+        "lost": verdict.lost,
         "handled": verdict.handled,
+        "extended": verdict.extended,
         "duplicates": dict(sorted(verdict.duplicates.items())),
         "faults": dict(sorted(tally.faults.items())),
     }

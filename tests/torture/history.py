@@ -68,6 +68,12 @@ class Progress:
             self.begun[int(path.stem)] += lines.count(b" start ") - ended
 
 
+def has_ended(directory: Path, process: int, delivery: str) -> bool:
+    """Whether a process was told what became of its attempt at a delivery."""
+    told = (directory / f"{process}.history").read_text()
+    return f" acked {delivery} " in told or f" lost {delivery} " in told
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line, and the process that wrote it."""

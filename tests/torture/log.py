@@ -10,9 +10,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+
+import hiredis
 
 from broker.keys import FetchKeys, ScopeKeys
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A background fetch was registered."""
+
+    uid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +58,44 @@ class Changed:
         return int(self.consumer.split(":")[1])
 
 
-Entry = Published | Follows | Changed
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """The lease of a delivery that somebody holds ends later than before."""
+
+    delivery: str
+    """``<uid>/<event>/<subscriber>``"""
+
+
+Entry = Registered | Published | Follows | Changed | Leased
 
 
 def entries(path: Path, scope: str) -> Iterator[Entry]:
     """Read all that the file says about the events of ``scope``, in its order."""
-    stream = ScopeKeys(scope).events.encode()
-    key = re.escape(FetchKeys(scope, "UID").events).replace("UID", "([0-9a-f]+)")
-    about = re.compile(key.encode())
-    with path.open("rb") as log:
-        while command := _command(log):
-            if command[0].upper() == b"XADD" and command[1] == stream:
-                fields = dict(zip(command[3::2], command[4::2], strict=True))
-                yield Published(fields[b"delivery"].decode())
-            elif command[0].upper() == b"HSET" and (of := about.fullmatch(command[1])):
-                uid = of[1].decode()
-                for field, value in zip(command[2::2], command[3::2], strict=True):
-                    if row := _row(uid, field.decode(), value):
-                        yield row
+    keys = ScopeKeys(scope)
+    stream = keys.events.encode()
+    fetch = _pattern(FetchKeys(scope, "NAME").fetch, "[0-9a-f]+")
+    about = _pattern(FetchKeys(scope, "NAME").events, "[0-9a-f]+")
+    leases = _pattern(keys.subscriber("NAME").leases, ".+")
+    for command in _commands(path):
+        if command[0] == b"XADD" and command[1] == stream:
+            fields = dict(zip(command[3::2], command[4::2], strict=True))
+            yield Published(fields[b"delivery"].decode())
+        elif command[0] == b"HSET" and (of := about.fullmatch(command[1])):
+            uid = of[1].decode()
+            for field, value in zip(command[2::2], command[3::2], strict=True):
+                if row := _row(uid, field.decode(), value):
+                    yield row
+        elif command[0] == b"HSET" and command[2] == b"seq":
+            if of := fetch.fullmatch(command[1]):
+                yield Registered(of[1].decode())
+        elif command[0] == b"ZADD" and (of := leases.fullmatch(command[1])):
+            for member in command[3::2]:
+                delivery = member.decode().split("/", 1)[1]
+                yield Leased(f"{delivery}/{of[1].decode()}")
+
+
+def _pattern(key: str, name: str) -> re.Pattern[bytes]:
+    return re.compile(re.escape(key).replace("NAME", f"({name})").encode())
 
 
 def _row(uid: str, field: str, value: bytes) -> Entry | None:
@@ -81,17 +111,12 @@ def _row(uid: str, field: str, value: bytes) -> Entry | None:
     return Changed(f"{uid}/{event}/{rest[0]}", status, int(attempt), nonce, consumer)
 
 
-def _command(log: IO[bytes]) -> list[bytes]:
-    """The next command; nothing at the end, which may break off in one."""
-    head = log.readline()
-    while head.startswith(b"#"):  # a timestamp
-        head = log.readline()
-    if not head.endswith(b"\n"):
-        return []
-    words = []
-    for _ in range(int(head[1:])):
-        size = log.readline()
-        if not size.endswith(b"\n"):
-            return []
-        words.append(log.read(int(size[1:]) + 2)[:-2])
-    return words
+def _commands(path: Path) -> Iterator[list[bytes]]:
+    """All commands, their names in capitals; the last may break off."""
+    reader = hiredis.Reader()
+    with path.open("rb") as log:
+        while chunk := log.read(_CHUNK):
+            reader.feed(chunk)
+            while command := reader.gets():
+                assert isinstance(command, list)
+                yield [command[0].upper(), *command[1:]]

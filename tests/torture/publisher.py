@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from broker.manager import BackgroundFetchManager, connect
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
-from schemas.errors import Failure
+from schemas.errors import Failure, InvalidState
 from tests.torture.history import History, Progress
 
 SCOPE = "torture"
@@ -108,12 +108,15 @@ class _Publisher:
         call: Callable[[], Awaitable[T]],
         name: Callable[[T], str],
     ) -> T | None:
-        """Make a call; None if it got no answer."""
+        """Make a call; None if it got no answer, or that its fetch is gone."""
         number = next(self._calls)
         self._history.write("call", number, what, about)
         try:
             answer = await call()
         except Failure:
+            return None
+        except InvalidState:
+            self._history.write("gone", number)
             return None
         self._history.write("answer", number, name(answer))
         return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -12,9 +12,9 @@ from redis.exceptions import RedisError
 
 from broker.connection import Connection
 from broker.keys import FetchKeys, ScopeKeys
+from schemas.errors import Unreachable
 from tests.torture.crew import LEASE, SUBSCRIBERS
 from tests.torture.history import History, Progress
-from tests.torture.log import Entry, Published
 from tests.torture.publisher import SCOPE
 
 _POLL = 0.04
@@ -78,20 +78,30 @@ class Watch:
         except (RedisError, OSError):
             return False
         last = stream["last-generated-id"]
-        return all(
+        return len(groups) == len(SUBSCRIBERS) and all(
             group["last-delivered-id"] == last and not group["pending"]
             for group in groups
         )
 
-    async def readable(self, log: Iterable[Entry]) -> list[str]:
-        """Fetches of the log whose records can still be read.
+    async def holder(self, delivery: str) -> int | None:
+        """The process that has a delivery, or had it last; None if Redis is away."""
+        uid, event, subscriber = delivery.split("/")
+        key = FetchKeys(SCOPE, uid).events
+        with suppress(Unreachable):
+            value = await self._connection.ask("HGET", key, f"{event}|{subscriber}")
+            if value is not None:
+                return int(value.decode().split(" ")[4].split(":")[1])
+        return None
+
+    async def readable(self) -> list[str]:
+        """Fetches whose records can still be read.
 
         Raises:
             Unreachable: Redis does not answer.
         """
-        uids = {it.event.split("/")[0] for it in log if isinstance(it, Published)}
         found = []
-        for uid in uids:
+        fetches = await self._connection.ask("ZRANGE", ScopeKeys(SCOPE).fetches, 0, -1)
+        for uid in map(bytes.decode, fetches):
             key = FetchKeys(SCOPE, uid).fetch
             if await self._connection.ask("HGET", key, "recordsAvailable") != b"0":
                 found.append(uid)
