@@ -111,7 +111,7 @@ class ScopeKeys:
 
     @property
     def fetches(self) -> str:
-        """ZSET uid -> us at which it was registered: every retained fetch."""
+        """ZSET uid -> seq: every retained fetch, active and settled."""
         return self._prefix + "fetches"
 
     def listed(self, state: ListedState) -> str:

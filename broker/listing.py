@@ -30,14 +30,17 @@ EXAMINED = 10_000
 """Fetches that one page looks at, at most."""
 BATCH = 250
 """Fetches that are read in one round trip."""
+_MICROSECONDS = 10**14
+"""What microseconds since the epoch exceed, and no ``seq`` ever does."""
 _SEARCHED = ("id", "title", "hosts", "path", "failureReason", "priority")
 
 
 class Place(NamedTuple):
-    """Where a fetch stands in every list; places compare as the lists are ordered."""
+    """Where a fetch stands in a list; places compare as the list is ordered."""
 
     order: int
-    """Microseconds since the epoch at which it was registered, by Redis's clock."""
+    """Its ``seq`` in the lists of a scope; in those of all scopes the microseconds
+    since the epoch at which it was registered, by Redis's clock."""
     member: str
 
     @classmethod
@@ -104,6 +107,12 @@ class _List:
         """What the names in this list lack."""
         return "" if self.scope is None else f"{self.scope}/"
 
+    def place(self, cursor: str) -> Place:
+        place = Place.parse(cursor)
+        if (self.scope is None) is (place.order < _MICROSECONDS):
+            raise InvalidFilter(f"{cursor!r} is a place in the lists of other scopes")
+        return place
+
 
 class Listing:
     """The lists of one Redis: of all scopes, or of one."""
@@ -152,7 +161,7 @@ class Listing:
             _narrowed("scope", scope, filter.scope),
             _narrowed("state", state, filter.state),
         )
-        place = None if cursor is None else Place.parse(cursor)
+        place = None if cursor is None else chosen.place(cursor)
         found: list[FetchState] = []
         examined, more = 0, True
         while more and len(found) < limit and examined < examine:

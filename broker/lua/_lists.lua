@@ -1,8 +1,8 @@
 -- Included by _fetch.lua: the lists of fetches in which this one stands, for people who
 -- look for one among very many. The script that changes its state changes them, so that
 -- nobody ever has to search all keys.
--- A list is a ZSET in the order of registration; each there is twice, for the scope with
--- uids, and for all scopes with members. One has every retained fetch; of the others,
+-- A list is a ZSET in the order of registration; each there is twice: for the scope, uid
+-- -> seq, and for all scopes, member -> us. One has every retained fetch; of the others,
 -- whose names end in a state (schemas.queries.ListedState), a fetch is in that of its
 -- state, and in 'awaiting' while it has ended and its records are held.
 -- So that a script need not carry all fourteen, their names are made from KEYS[3] and
@@ -10,9 +10,11 @@
 local own_list = scope .. ':fetches'
 local common_list = string.gsub(agenda, '[^:]+$', 'fetches')
 
-local function enlist(list, order)
-  redis.call('ZADD', own_list .. list, order, string.match(member, '[^/]+$'))
-  redis.call('ZADD', common_list .. list, order, member)
+-- seq, us: its place in the lists of the scope, and in those of all scopes. Nobody
+-- registers two fetches in one microsecond.
+local function enlist(list, seq, us)
+  redis.call('ZADD', own_list .. list, seq, string.match(member, '[^/]+$'))
+  redis.call('ZADD', common_list .. list, us, member)
 end
 
 local function unlist(list)
@@ -20,10 +22,14 @@ local function unlist(list)
   redis.call('ZREM', common_list .. list, member)
 end
 
--- Its place in every list. Nobody registers two fetches in one microsecond.
-local function order_of()
-  return redis.call('ZSCORE', common_list, member)
-    or 1000 * (redis.call('HGET', fetch, 'createdAt') or 0)
+-- Its state has changed; from is nil where it is in another list as well.
+local function relist(from, to)
+  local seq = redis.call('HGET', fetch, 'seq')
+  local us = redis.call('ZSCORE', common_list, member)
+  if from then
+    unlist(from)
+  end
+  enlist(to, seq, us or 1000 * redis.call('HGET', fetch, 'createdAt'))
 end
 
 -- It is not retained any longer.

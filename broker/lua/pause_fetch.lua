@@ -23,8 +23,7 @@ elseif state[3] == '1' then
   return {'paused', {}}
 end
 redis.call('HSET', fetch, 'paused', 1, 'pausedAt', now)
-unlist(':active')
-enlist(':paused', order_of())
+relist(':active', ':paused')
 redis.call('HSET', KEYS[10], ARGV[5], 1)
 announce()
 

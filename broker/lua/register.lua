@@ -54,9 +54,9 @@ if redis.call('EXISTS', KEYS[11]) == 1 then
 end
 redis.call('HSET', active, fields.id, seq .. ':' .. fields.uid)
 redis.call('HSET', latest, fields.id, fields.uid)
-local order = clock[1] * 1000000 + clock[2]
-enlist('', order)
-enlist(fields.paused == '1' and ':paused' or ':active', order)
+local us = clock[1] * 1000000 + clock[2]
+enlist('', seq, us)
+enlist(fields.paused == '1' and ':paused' or ':active', seq, us)
 redis.call('SADD', scopes, fields.scope)
 redis.call('PUBLISH', progress, cmsgpack.pack((snapshot())))
 if fields.paused == '1' then

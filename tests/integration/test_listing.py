@@ -38,14 +38,14 @@ def ids(page: Page) -> list[str]:
 FORGE = """
 for at = ARGV[1], ARGV[2] - 1 do
   local uid = string.format('%032x', at)
-  local member, order = ARGV[3] .. '/' .. uid, at + 1
+  local member, seq, us = ARGV[3] .. '/' .. uid, at + 1, 1795386000000000 + at
   redis.call('HSET', KEYS[1] .. uid, 'uid', uid, 'id', 'forged-' .. at,
     'scope', ARGV[3], 'result', 'failure', 'failureReason', 'bad-status',
     'hosts', 'cdn.example', 'path', '/' .. at, 'priority', 'auto')
-  redis.call('ZADD', KEYS[2], order, member)
-  redis.call('ZADD', KEYS[3], order, member)
-  redis.call('ZADD', KEYS[4], order, uid)
-  redis.call('ZADD', KEYS[5], order, uid)
+  redis.call('ZADD', KEYS[2], us, member)
+  redis.call('ZADD', KEYS[3], us, member)
+  redis.call('ZADD', KEYS[4], seq, uid)
+  redis.call('ZADD', KEYS[5], seq, uid)
 end
 """
 SLICE = 4_000
@@ -221,7 +221,7 @@ async def test_fetches_of_one_microsecond_are_all_shown(
     """More of them than a batch reads."""
     await forge(manager.connection, 30)
     for member in await manager.connection.ask("ZRANGE", FETCHES, 0, -1):
-        await manager.connection.ask("ZADD", FETCHES, 7, member)
+        await manager.connection.ask("ZADD", FETCHES, 10**15, member)
 
     seen, cursor = [], None
     while True:
@@ -271,6 +271,17 @@ async def test_a_damaged_registration_hides_no_others(
     await manager.connection.ask("HSET", damaged, "result", "nonsense")
 
     assert ids(await listing.page()) == ["forged-2", "forged-0"]
+
+
+async def test_a_cursor_is_for_the_lists_of_the_same_scopes(
+    manager: BackgroundFetchManager, listing: Listing
+) -> None:
+    await forge(manager.connection, 3)
+    for given, other in ((None, SCOPE), (SCOPE, None)):
+        page = await listing.page(scope=given, limit=1)
+
+        with pytest.raises(InvalidFilter, match="lists of other scopes"):
+            await listing.page(scope=other, cursor=page.cursor)
 
 
 @pytest.mark.parametrize(
