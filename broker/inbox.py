@@ -46,20 +46,30 @@ class Inbox:
         *,
         takes: EventFilter = EVERYTHING,
         start: Start = "new",
+        consumer: str | None = None,
     ) -> None:
-        """``start`` matters only where the subscriber is new."""
+        """``start`` matters only where the subscriber is new.
+
+        ``consumer`` is the process's name, a new one by default.
+        """
         self.scope = scope
         self.subscriber = subscriber
-        self.consumer = process_name()
+        self.consumer = consumer or process_name()
         self._takes = takes
         self._start = start
         self._connection = connection
         self._settings = settings
         self._scope = ScopeKeys(scope)
         self._keys = self._scope.subscriber(subscriber)
-        self._reader: Redis = connection.blocking_client()
+        self._opened: Redis | None = None
         self._flowing = asyncio.Event()
         self._flowing.set()
+
+    @property
+    def _reader(self) -> Redis:
+        if self._opened is None:
+            self._opened = self._connection.blocking_client()
+        return self._opened
 
     async def join(self, *, again: bool = False) -> None:
         """Make sure that the subscriber and its group exist, and this consumer lives.
@@ -127,8 +137,12 @@ class Inbox:
             )
         return _entries(reply)
 
-    async def _sift(self, count: int, block: timedelta) -> Rows:
-        """Read in one call what the filter lets through; if nothing is new, wait."""
+    async def glance(self, count: int) -> Rows:
+        """Read what is new, at most ``count``, without waiting; none while paused."""
+        return (await self._look(count))[2]
+
+    async def _look(self, count: int) -> tuple[int, bytes, Rows]:
+        """How much was looked at, -1 if paused; the stream's end; what passes."""
         looked_at, last, *found = await self._connection.run(
             "sift",
             [self._scope.events, self._scope.subscribers, self._keys.state],
@@ -136,17 +150,22 @@ class Inbox:
         )
         if looked_at < 0:
             self._flowing.clear()
-        elif not looked_at:
+        return looked_at, last, _pairs(found)
+
+    async def _sift(self, count: int, block: timedelta) -> Rows:
+        """Read in one call what the filter lets through; if nothing is new, wait."""
+        looked_at, last, found = await self._look(count)
+        if not looked_at:
             async with self._connection.answering(block):
                 await self._reader.xread(
                     {self._scope.events: last}, count=1, block=milliseconds(block)
                 )
-        return _pairs(found)
+        return found
 
     async def pending(self) -> Rows:
         """Read again what this consumer was given, for after a lost answer (R20)."""
         async with self._connection.answering():
-            reply = await self._reader.xreadgroup(
+            reply = await self._connection.redis.xreadgroup(
                 self.subscriber, self.consumer, {self._scope.events: "0"}, count=1000
             )
         return _entries(reply)
@@ -216,11 +235,13 @@ class Inbox:
 
     async def reconnect(self) -> None:
         """Drop the reading connection: the next read begins with a new one."""
-        await self._reader.connection_pool.disconnect()
+        if self._opened is not None:
+            await self._opened.connection_pool.disconnect()
 
     async def aclose(self) -> None:
         """Close the reading connection; ``bury`` hands back what was not begun."""
-        await self._reader.aclose()
+        if self._opened is not None:
+            await self._opened.aclose()
 
 
 def check_start(start: Start) -> Start:

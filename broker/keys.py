@@ -18,6 +18,7 @@ AGENDA = PREFIX + "agenda"  # ZSET member -> ms at which a reclaimer looks at th
 RECLAIM = PREFIX + "reclaim"  # HASH time, run_id, grace_until of take-over passes (R15)
 LEAVING = PREFIX + "leaving"  # SET <scope>/<subscriber>: removed, deliveries still open
 PRESENCE = PREFIX + "presence"  # ZSET <scope>/<subscriber> -> ms to look: is it there?
+PULLED = PREFIX + "pulled"  # SET <scope>/<subscriber>: read over HTTP
 PROCESSES = PREFIX + "processes"  # ZSET process -> ms at which it counts as dead
 REMOVING = PREFIX + "removing"  # SET of scopes whose removal is under way (R25)
 REMOVED = PREFIX + "removed"  # ZSET scope -> ms when it was removed, for a retention

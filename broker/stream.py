@@ -12,7 +12,8 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from broker.connection import Connection
-from broker.deliveries import DeliveryName, bounded
+from broker.deliveries import DeliveryName
+from broker.holding import Held, Nack, ack, extension, nack
 from broker.inbox import Inbox, Start
 from broker.keys import FetchKeys
 from broker.settings import Settings, milliseconds
@@ -72,14 +73,6 @@ class Refused(StrEnum):
     DONE = "done"
 
 
-class Nack(StrEnum):
-    """What a refused delivery came to."""
-
-    WAITING = "waiting"
-    DEAD = "dead"
-    STALE = "stale"
-
-
 class Subscription(Inbox):
     """One process's share of a subscriber, with what becomes of its deliveries.
 
@@ -95,9 +88,13 @@ class Subscription(Inbox):
         *,
         takes: EventFilter = EVERYTHING,
         start: Start = "new",
+        consumer: str | None = None,
     ) -> None:
         super().__init__(
-            connection, settings, scope, subscriber, takes=takes, start=start
+            *(connection, settings, scope, subscriber),
+            takes=takes,
+            start=start,
+            consumer=consumer,
         )
         self._begins: Together[tuple[Delivery, str], Begun | Refused] = Together(
             _or_one_by_one(self._begin_all), AT_ONCE, "begins"
@@ -149,13 +146,8 @@ class Subscription(Inbox):
         return await self._acks.ask(begun)
 
     async def _ack_all(self, settled: Sequence[Begun]) -> list[bool]:
-        keys, arguments = self._name(settled[0].delivery).context(self._settings)
-        for begun in settled:
-            delivery = begun.delivery
-            keys += self._keys_of(delivery)
-            arguments += [delivery.message.event, delivery.member, begun.nonce]
-        answers = await self._connection.run("ack", keys, arguments)
-        return [answer == 1 for answer in answers]
+        held = [self._held(begun) for begun in settled]
+        return await ack(self._connection, self._settings, held)
 
     async def nack(
         self, begun: Begun, *, failed: bool, delay: timedelta, reason: str
@@ -177,36 +169,23 @@ class Subscription(Inbox):
         delay: timedelta,
         reason: str,
     ) -> Nack:
-        keys, arguments = name.context(self._settings)
-        verdict = await self._connection.run(
-            "nack",
-            [*keys, *name.letter_keys()],
-            [
-                *arguments,
-                nonce,
-                int(failed),
-                milliseconds(delay),
-                self._settings.max_deliveries,
-                bounded(reason),
-            ],
+        return await nack(
+            self._connection,
+            self._settings,
+            Held(name, nonce),
+            failed=failed,
+            delay=delay,
+            reason=reason,
         )
-        return Nack(verdict.decode())
 
     def extension(self, held: Iterable[Begun]) -> tuple[list[str], list[str | int]]:
         """Keys and arguments of one ``extend`` for all that this process holds."""
-        held = tuple(held)
-        keys = [self._keys.consumers, self._keys.leases]
-        keys += [FetchKeys(self.scope, begun.delivery.uid).events for begun in held]
-        values = (
-            (begun.delivery.message.event, begun.nonce, begun.delivery.member)
-            for begun in held
-        )
-        return keys, [
-            self.consumer,
-            milliseconds(self._settings.lease),
-            self.subscriber,
-            *(value for three in values for value in three),
-        ]
+        lease = self._settings.lease
+        rights = map(self._held, held)
+        return extension(self.scope, self.subscriber, self.consumer, lease, rights)
+
+    def _held(self, begun: Begun) -> Held:
+        return Held(self._name(begun.delivery), begun.nonce)
 
     def _keys_of(self, delivery: Delivery) -> tuple[str, str]:
         keys = FetchKeys(self.scope, delivery.uid)

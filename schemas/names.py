@@ -25,6 +25,7 @@ RESERVED = frozenset(
         "processes",
         "origin-news",
         "origins",
+        "pulled",
         "reclaim",
         "removed",
         "removing",

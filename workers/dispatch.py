@@ -17,10 +17,11 @@ from functools import partial
 
 import structlog
 
+from broker.holding import Nack, backoff
 from broker.manager import BackgroundFetchManager
 from broker.quarantine import Quarantine
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Nack, Subscription, new_nonce
+from broker.stream import Begun, Delivery, Subscription, new_nonce
 from schemas.errors import Failure, InvalidMessage, NewerMessage
 from schemas.events import EventMessage, EventType
 from workers.answers import answered
@@ -232,9 +233,4 @@ class Dispatcher:
 
     def _backoff(self, failures: int) -> timedelta:
         """Exponential, with jitter so that what failed together returns apart."""
-        settings = self._settings
-        longest = min(
-            settings.redelivery_backoff * (1 << min(failures, 30)),
-            settings.max_redelivery_backoff,
-        )
-        return longest * self._random.uniform(0.5, 1.0)
+        return backoff(self._settings, failures) * self._random.uniform(0.5, 1.0)

@@ -77,11 +77,19 @@ class Housekeeping:
         Raises:
             Unreachable: Redis does not answer.
         """
-        if await self._grace():
-            return
-        for delivery in await self._subscription.expired():
-            verdict = await self._subscription.expire(delivery)
-            log.info("delivery_taken_over", delivery=delivery, verdict=str(verdict))
-        for consumer in await self._subscription.dead_consumers():
-            moved = await self._subscription.bury(consumer)
-            log.info("consumer_buried", consumer=consumer, deliveries=moved)
+        if not await self._grace():
+            await take_over(self._subscription)
+
+
+async def take_over(subscription: Subscription) -> None:
+    """Let what dead processes of a subscriber held come again; forget those (R20).
+
+    Raises:
+        Unreachable: Redis does not answer.
+    """
+    for delivery in await subscription.expired():
+        verdict = await subscription.expire(delivery)
+        log.info("delivery_taken_over", delivery=delivery, verdict=str(verdict))
+    for consumer in await subscription.dead_consumers():
+        moved = await subscription.bury(consumer)
+        log.info("consumer_buried", consumer=consumer, deliveries=moved)

@@ -16,6 +16,7 @@ from broker.settings import Settings
 from broker.stores import introduce, open_store
 from broker.tasks import cancel_all
 from workers.beat import beat_for_ever
+from workers.caretaker import Caretaker
 from workers.reclaim import Reclaimer
 
 
@@ -38,6 +39,7 @@ async def upkeep(settings: Settings) -> AsyncIterator[None]:
         process = Process(Role.GATEWAY, process_name())
         tasks += [
             asyncio.create_task(reclaimer.run()),
+            asyncio.create_task(Caretaker(connection, settings).run()),
             asyncio.create_task(beat_for_ever(connection, process, settings.lease)),
         ]
         try:

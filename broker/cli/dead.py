@@ -13,7 +13,7 @@ from broker.cli.options import JSON, RedisURL, ScopeName
 from broker.cli.output import is_terminal, put, put_json, say, table
 from broker.cli.running import in_scope
 from broker.cli.sure import Yes, make_sure
-from broker.plain import iso
+from broker.plain import iso, letter_as_plain
 
 if TYPE_CHECKING:
     from broker.dead_letters import DeadLetters, LetterFilter
@@ -69,7 +69,7 @@ def list_(
     wanted = _filter(None, subscriber, type, id)
     found = in_scope(scope, redis_url, partial(_find, wanted))
     if json:
-        put_json([_as_json(letter) for letter in found])
+        put_json([letter_as_plain(letter) for letter in found])
     elif found or not is_terminal():
         table(COLUMNS, [_row(letter) for letter in found])
     else:
@@ -90,7 +90,7 @@ def show(
         return _none(scope)
     [letter] = found
     if json:
-        put_json(_as_json(letter))
+        put_json(letter_as_plain(letter))
         return ExitCode.OK
     told = {
         "delivery": letter.delivery_id,
@@ -251,11 +251,3 @@ def _row(letter: DeadLetter) -> tuple[str, ...]:
         iso(letter.at) or "",
         letter.reason,
     )
-
-
-def _as_json(letter: DeadLetter) -> dict[str, Any]:
-    """A letter with the names of the wire; times in ISO 8601."""
-    plain = letter.model_dump(mode="json", by_alias=True, exclude={"message", "v"})
-    attempts = [each | {"at": iso(each["at"])} for each in plain["attempts"]]
-    more = {"delivery": letter.delivery_id, "type": letter.type}
-    return more | plain | {"at": iso(letter.at), "attempts": attempts}

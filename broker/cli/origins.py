@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, RedisURL
 from broker.cli.output import is_terminal, put_json, say, table
 from broker.cli.quantities import shown_duration
 from broker.cli.running import in_scope
-from broker.plain import iso
+from broker.plain import iso, origin_as_plain
 
 if TYPE_CHECKING:
     from broker.cli.records import RecordView
@@ -29,7 +29,7 @@ def origins(redis_url: RedisURL = None, json: JSON = False) -> int:
     """
     looks = in_scope("default", redis_url, _look)
     if json:
-        put_json([_as_json(look) for look in looks])
+        put_json([origin_as_plain(look) for look in looks])
     elif looks or not is_terminal():
         table(COLUMNS, [_row(look) for look in looks])
     else:
@@ -81,17 +81,3 @@ def _row(look: OriginLook) -> tuple[str, ...]:
         iso(look.lowered_at or 0) or "",
         look.reason,
     )
-
-
-def _as_json(look: OriginLook) -> dict[str, Any]:
-    return {
-        "origin": look.origin,
-        "inUse": look.used,
-        "processes": look.processes,
-        "limit": look.limit,
-        "base": look.base,
-        "rate": look.rate,
-        "pausedUntil": iso(look.paused_until or 0),
-        "loweredAt": iso(look.lowered_at or 0),
-        "reason": look.reason,
-    }

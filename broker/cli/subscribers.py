@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from broker.cli.output import is_terminal, put_json, say, table
 from broker.cli.quantities import shown_duration
 from broker.cli.running import in_scope
 from broker.cli.sure import Yes, make_sure
+from broker.plain import subscriber_as_plain
 
 if TYPE_CHECKING:
     from broker.manager import BackgroundFetchManager
@@ -64,7 +65,7 @@ def subscribers(
         return ExitCode.OK
     looks = in_scope(scope, redis_url, _look)
     if json:
-        put_json([_as_json(look) for look in looks])
+        put_json([subscriber_as_plain(look) for look in looks])
     elif looks or not is_terminal():
         table(COLUMNS, [_row(look) for look in looks])
     else:
@@ -174,20 +175,3 @@ def _row(look: SubscriberLook) -> tuple[str, ...]:
     types, ids = str(look.takes).replace("backgroundfetch", "").split(" ", 1)
     more = (str(look.state), types, ids, str(look.excluded))
     return (look.name, *map(str, numbers), oldest, *more)
-
-
-def _as_json(look: SubscriberLook) -> dict[str, Any]:
-    oldest = None if look.oldest is None else look.oldest.total_seconds()
-    return {
-        "subscriber": look.name,
-        "processes": look.processes,
-        "lag": look.lag,
-        "pending": look.pending,
-        "waiting": look.waiting,
-        "dead": look.dead,
-        "oldestSeconds": oldest,
-        "state": str(look.state),
-        "types": sorted(look.takes.types),
-        "ids": look.takes.ids,
-        "excluded": look.excluded,
-    }

@@ -17,7 +17,15 @@ from broker.gateway.login import Login
 from broker.gateway.pages import include_pages
 from broker.gateway.problems import tell_problems
 from broker.gateway.rates import Rates
-from broker.gateway.routes import actions, bodies, events, fetches, records, registering
+from broker.gateway.routes import (
+    actions,
+    bodies,
+    events,
+    fetches,
+    pulling,
+    records,
+    registering,
+)
 from broker.gateway.routes import problems as problem_kinds
 from broker.settings import Settings
 from schemas.urls import host_of, parse_url
@@ -71,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
         actions.router,
         records.router,
         bodies.router,
+        pulling.router,
     )
     for router in routers:
         app.include_router(router, prefix=API, responses=problems())

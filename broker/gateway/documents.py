@@ -28,6 +28,10 @@ TAGS = [
         "name": "records",
         "description": "The requests of a fetch, and what they brought.",
     },
+    {
+        "name": "deliveries",
+        "description": "Events, for subscribers in any language.",
+    },
     {"name": "scopes", "description": "Who owns fetches, and the rules for them."},
     {"name": "automation", "description": "WebDriver's extension command."},
     {"name": "problems", "description": "What errors mean."},

@@ -70,7 +70,7 @@ class Problem(BaseModel):
         examples=["TypeError"],
     )
     errors: list[dict[str, Any]] | None = Field(
-        None, description="of a request with a wrong form: each wrong value"
+        None, description="where several things are wrong: each of them"
     )
 
 
@@ -121,7 +121,7 @@ def problem_of(error: BackgroundFetchError | Refusal) -> Problem:
         status=kind.status,
         detail=" ".join(str(error).split()),
         name=kind.name,
-        errors=error.errors if isinstance(error, WrongForm) else None,
+        errors=error.errors if isinstance(error, Refusal) else None,
     )
 
 

@@ -12,9 +12,16 @@ class Refusal(Exception):
 
     status: ClassVar[HTTPStatus]
 
-    def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        errors: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """``errors`` tells each thing that is wrong, where they are many."""
         super().__init__(detail)
         self.headers = dict(headers or {})
+        self.errors = errors
 
 
 class NotFound(Refusal):
@@ -84,6 +91,24 @@ class IdempotencyKeyInUse(Refusal):
     status = HTTPStatus.CONFLICT
 
 
+class StaleDeliveries(Refusal):
+    """A delivery is not the caller's any more.
+
+    Its lease ended and it went on to somebody else, or was settled. ``errors`` names
+    the tokens; the other deliveries of the request are dealt with as it says.
+    """
+
+    status = HTTPStatus.CONFLICT
+
+    @classmethod
+    def of(cls, tokens: Iterable[str]) -> Self:
+        """Tell which they are."""
+        message = "its lease has ended, or it is settled"
+        each = [{"where": token, "message": message} for token in tokens]
+        what = ", ".join(repr(one["where"]) for one in each)
+        return cls(f"not the caller's any more: {what}", errors=each)
+
+
 class WrongForm(Refusal):
     """The request has the wrong form.
 
@@ -94,10 +119,6 @@ class WrongForm(Refusal):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
     spec_name = "TypeError"
 
-    def __init__(self, detail: str, errors: list[dict[str, Any]] | None = None) -> None:
-        super().__init__(detail)
-        self.errors = errors
-
     @classmethod
     def of(cls, found: Iterable[Mapping[str, Any]]) -> Self:
         """Tell the errors that pydantic found."""
@@ -106,4 +127,4 @@ class WrongForm(Refusal):
             for one in found
         ]
         told = "; ".join(f"{one['where']}: {one['message']}" for one in each)
-        return cls(told, each)
+        return cls(told, errors=each)

@@ -9,12 +9,13 @@ import pytest
 
 from broker.agenda import Agenda, Verdict
 from broker.dead_letters import DeadLetters, LetterFilter
+from broker.holding import Nack
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.quarantine import Quarantine
 from broker.queue import JobQueue
 from broker.settings import Settings
-from broker.stream import Delivery, Nack, Refused, Subscription
+from broker.stream import Delivery, Refused, Subscription
 from schemas.events import DeadLetter
 from tests.integration.clock import SCOPE, Clock
 from tests.integration.delivering import NOW, Process, begin, deliveries

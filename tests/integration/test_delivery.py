@@ -9,10 +9,11 @@ from datetime import timedelta
 import pytest
 
 from broker.agenda import Agenda, Verdict
+from broker.holding import Nack
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Nack, Refused, Subscription
+from broker.stream import Begun, Refused, Subscription
 from schemas.errors import InvalidState
 from schemas.events import EventType
 from tests.integration.clock import SCOPE, Clock

@@ -9,10 +9,11 @@ from datetime import timedelta
 
 import pytest
 
+from broker.holding import Nack
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Nack, Subscription
+from broker.stream import Subscription
 from broker.subscribers import Subscribers
 from schemas.errors import InvalidAccess, InvalidState, InvalidURL
 from schemas.events import WindowMessage

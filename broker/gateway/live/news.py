@@ -20,7 +20,9 @@ log = structlog.get_logger()
 
 PROGRESS, WINDOW = "progress", "openwindow"
 REGISTERED, PAUSED, RESUMED = "registered", "paused", "resumed"
-TYPES = frozenset([PROGRESS, WINDOW, REGISTERED, PAUSED, RESUMED, *EventType])
+LIFECYCLE = frozenset(map(str, EventType))
+"""The events of the scope's stream."""
+TYPES = LIFECYCLE | {PROGRESS, WINDOW, REGISTERED, PAUSED, RESUMED}
 """Everything that a reader can ask for."""
 
 RETRY_MS = 1000

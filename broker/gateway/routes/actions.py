@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Query
 
 from broker.gateway.access import Role, needs
 from broker.gateway.api_route import JSONRoute, OurCall
@@ -52,12 +54,22 @@ async def resume_fetch(
 
 
 @router.post("/click", status_code=202, summary="Click")
-async def click_fetch(fetch: OurFetch, call: OurCall) -> ClickView:
+async def click_fetch(
+    fetch: OurFetch,
+    call: OurCall,
+    client: Annotated[
+        str,
+        Query(
+            description="the id that a stream of events began with: a window that is "
+            "opened for this click is told to that reader alone, while it is there"
+        ),
+    ] = "",
+) -> ClickView:
     """Publish `backgroundfetchclick`, as a click on the display of the fetch does.
 
     `events/{event}` tells what became of it.
     """
-    dispatch = await fetch.click(token=_token(call))
+    dispatch = await fetch.click(client=client, token=_token(call))
     return ClickView(id=fetch.id, uid=fetch.uid, event=dispatch.event)
 
 
