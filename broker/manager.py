@@ -12,6 +12,7 @@ import structlog
 from broker.clicks import Clicks
 from broker.connection import Connection
 from broker.keys import ScopeKeys
+from broker.listing import EXAMINED, Listing, Page
 from broker.policies import read_policy
 from broker.registrar import Registrar
 from broker.registration import BackgroundFetchRegistration
@@ -253,25 +254,24 @@ class BackgroundFetchManager:
                 progress(min(cleared, total), total)
         return total >= 0
 
-    async def history(
-        self, *, limit: int = 100, skip: int = 0, before: int | None = None
-    ) -> list[FetchState]:
-        """Return retained fetches of this scope, ended ones included, newest first.
+    async def history(self, *, limit: int = 100) -> list[FetchState]:
+        """Return retained fetches of this scope, ended ones included, newest first."""
+        return list((await self.history_page(limit=limit)).items)
 
-        ``before`` is the ``seq`` of the last one that was seen: what follows it has no
-        gap and nothing twice, whatever is registered or forgotten between two calls.
+    async def history_page(
+        self, *, limit: int = 100, cursor: str | None = None
+    ) -> Page:
+        """Return the same a page at a time; ``cursor`` is that of the page before.
+
+        None is shown twice or left out, whatever is registered or forgotten meanwhile.
+
+        Raises:
+            InvalidFilter: ``cursor`` is no page's.
         """
-        start = "+inf" if before is None else f"({before}"
-        uids: list[bytes] = await self.connection.ask(
-            "ZREVRANGEBYSCORE",
-            *(self._keys.fetches, start, "-inf", "LIMIT", skip, limit),
+        listing = Listing(self.connection, self.settings)
+        return await listing.page(
+            scope=self._scope, cursor=cursor, limit=limit, examine=max(limit, EXAMINED)
         )
-        async with self.connection.redis.pipeline(transaction=False) as pipe:
-            for uid in uids:
-                pipe.hgetall(self._keys.fetch(uid.decode()).fetch)
-            async with self.connection.answering():
-                rows = await pipe.execute()
-        return [state for row in rows if (state := FetchState.found(row))]
 
     def registration(self, state: FetchState) -> BackgroundFetchRegistration:
         """Return this manager's one object for the fetch (BF-INST-01)."""

@@ -41,18 +41,16 @@ def list_(
     limit: Annotated[
         int, typer.Option(min=1, metavar="N", help="with --all: at most so many")
     ] = 100,
-    before: Annotated[
-        int | None,
-        typer.Option(
-            metavar="SEQ", help="with --all: older than the one with this `seq`"
-        ),
+    cursor: Annotated[
+        str | None,
+        typer.Option(metavar="CURSOR", help="with --all: the page that follows"),
     ] = None,
     scope: ScopeName = "default",
     redis_url: RedisURL = None,
     json: JSON = False,
 ) -> int:
     """List the active fetches, oldest first."""
-    look = partial(_history, limit, before) if all else _active
+    look = partial(_history, limit, cursor) if all else _active
     states, reasons = in_scope(scope, redis_url, partial(_with_reasons, look))
     if json:
         put_json([_as_json(state, reasons) for state in states])
@@ -78,9 +76,12 @@ def _as_json(state: FetchState, reasons: Mapping[str, str]) -> dict[str, Any]:
 
 
 async def _history(
-    limit: int, before: int | None, manager: BackgroundFetchManager
+    limit: int, cursor: str | None, manager: BackgroundFetchManager
 ) -> list[FetchState]:
-    return await manager.history(limit=limit, before=before)
+    page = await manager.history_page(limit=limit, cursor=cursor)
+    if page.cursor is not None:
+        say(f"there are more: --cursor {page.cursor}")
+    return list(page.items)
 
 
 async def _active(manager: BackgroundFetchManager) -> list[FetchState]:

@@ -1,11 +1,14 @@
-"""``history()``: retained fetches, page by page."""
+"""The history: retained fetches, page by page."""
 
 from __future__ import annotations
 
 import json
 
+import pytest
+
 from broker.keys import ScopeKeys
 from broker.manager import BackgroundFetchManager
+from schemas.errors import InvalidFilter
 from tests.integration.clock import SCOPE
 from tests.integration.commands import Bgfetch
 
@@ -18,23 +21,33 @@ async def test_pages_have_no_gap_and_nothing_twice_while_others_fetch(
     """Issue: stable while new fetches arrive, and while old ones are forgotten."""
     made = [await manager.fetch(str(n), URL) for n in range(7)]
 
-    first = await manager.history(limit=3)
+    pages = [await manager.history_page(limit=3)]
     await manager.fetch("new", URL)
-    await manager.connection.ask("ZREM", ScopeKeys(SCOPE).fetches, made[6].uid)
-    second = await manager.history(limit=3, before=first[-1].seq)
-    third = await manager.history(limit=3, before=second[-1].seq)
-    last = await manager.history(limit=3, before=third[-1].seq)
+    for shown in (made[6], made[4]):
+        await manager.connection.ask("ZREM", ScopeKeys(SCOPE).fetches, shown.uid)
+    while cursor := pages[-1].cursor:
+        pages.append(await manager.history_page(limit=3, cursor=cursor))
 
-    pages = [[state.id for state in page] for page in (first, second, third, last)]
-    assert pages == [["6", "5", "4"], ["3", "2", "1"], ["0"], []]
+    assert [[state.id for state in page.items] for page in pages] == [
+        ["6", "5", "4"],
+        ["3", "2", "1"],
+        ["0"],
+    ]
+    assert [state.id for state in await manager.history(limit=2)] == ["new", "5"]
+    with pytest.raises(InvalidFilter, match="'7' is no place"):
+        await manager.history_page(cursor="7")
 
 
-def test_the_command_goes_on_after_a_fetch(bgfetch: Bgfetch) -> None:
+def test_the_command_goes_on_where_a_page_ended(bgfetch: Bgfetch) -> None:
     for id in ("a", "b", "c"):
         bgfetch("fetch", URL, "--id", id)
 
-    newest = json.loads(bgfetch("list", "--all", "--limit", "1", "--json")[1])
-    seq = str(newest[0]["seq"])
-    rest = json.loads(bgfetch("list", "--all", "--before", seq, "--json")[1])
+    _, newest, told = bgfetch("list", "--all", "--limit", "1", "--json")
+    cursor = told.split()[-1]
+    _, rest, end = bgfetch("list", "--all", "--cursor", cursor, "--json")
 
-    assert [row["id"] for row in (*newest, *rest)] == ["c", "b", "a"]
+    rows = [*json.loads(newest), *json.loads(rest)]
+    assert [row["id"] for row in rows] == ["c", "b", "a"]
+    assert told.startswith("bgfetch: there are more: --cursor ")
+    assert end == ""
+    assert bgfetch("list", "--all", "--cursor", "x")[0] != 0
