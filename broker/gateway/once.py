@@ -35,7 +35,7 @@ MOST_KEPT = 1024 * 1024
 """Bytes of an answer that is kept."""
 
 # A string of RFC 8941; people leave the quotes out, and uuids do without escapes.
-_KEY = re.compile(r'"([\x20-\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21-\x7e]{1,255})')
+_KEY = re.compile(r'"([\x20-\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x7e]{1,255})')
 _HEADERS = ("content-type", "location")
 
 
