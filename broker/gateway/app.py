@@ -8,29 +8,19 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from broker.gateway import health, metrics
+from broker.gateway.api import API, include_api
 from broker.gateway.audit import Audit
 from broker.gateway.contents import LimitedBodies
-from broker.gateway.documents import ABOUT, TAGS, describe, problems
+from broker.gateway.documents import ABOUT, TAGS
 from broker.gateway.gateway import Gateway
 from broker.gateway.guards import Guards
 from broker.gateway.login import Login
 from broker.gateway.pages import include_pages
 from broker.gateway.problems import tell_problems
 from broker.gateway.rates import Rates
-from broker.gateway.routes import (
-    actions,
-    bodies,
-    events,
-    fetches,
-    pulling,
-    records,
-    registering,
-)
-from broker.gateway.routes import problems as problem_kinds
 from broker.settings import Settings
 from schemas.urls import host_of, parse_url
 
-API = "/api/v1"
 WRITE_BURST = 200
 """Writes that an account may send at once; the rate refills them."""
 
@@ -71,19 +61,6 @@ def create_app(settings: Settings) -> FastAPI:
     tell_problems(app)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    routers = (
-        events.router,
-        registering.router,
-        fetches.ids,
-        fetches.router,
-        actions.router,
-        records.router,
-        bodies.router,
-        pulling.router,
-    )
-    for router in routers:
-        app.include_router(router, prefix=API, responses=problems())
-    app.include_router(problem_kinds.router)
+    include_api(app)
     include_pages(app)
-    describe(app)
     return app

@@ -9,7 +9,6 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from schemas.bodies import BodyStream
-from schemas.errors import InvalidRequest
 from schemas.requests import Request
 
 File = Callable[[str], AsyncIterator[bytes]]
@@ -116,29 +115,3 @@ class FetchForm(Form):
             Request(each) if isinstance(each, str) else each.request(file)
             for each in listed
         ]
-
-
-class MatchForm(Form):
-    """The arguments of `match(request, options)`."""
-
-    request: str | RequestForm | None = Field(
-        None, description="null stands for every record", examples=["/ep-5.mp3"]
-    )
-    ignore_search: bool = False
-    ignore_method: bool = False
-    ignore_vary: bool = False
-
-    def made(self) -> Request | None:
-        """Make the request that is looked for.
-
-        Raises:
-            InvalidRequest: it cannot be made so.
-        """
-        if self.request is None or isinstance(self.request, str):
-            return None if self.request is None else Request(self.request)
-        return self.request.request(_no_file)
-
-
-async def _no_file(name: str) -> AsyncIterator[bytes]:
-    raise InvalidRequest(f"there are no parts here, and {name!r} is none")
-    yield b""

@@ -101,7 +101,8 @@ class FetchPage(View):
 
     items: list[FetchView]
     cursor: str | None = Field(
-        description="give it to have those that follow; null behind the last"
+        description="give it to have those that follow; null behind the last. A page "
+        "may have few items, or none, and not be the last"
     )
 
 
@@ -111,7 +112,12 @@ class IdsView(View):
     ids: list[str] = Field(examples=[["ep-5"]])
 
 
-class PermissionView(View):
-    """The permission `background-fetch` of a scope."""
+class CountsView(View):
+    """How many background fetches are in each state."""
 
-    state: str = Field(description="granted, denied or prompt", examples=["granted"])
+    active: int
+    paused: int
+    success: int
+    failure: int
+    aborted: int
+    awaiting: int = Field(description="ended ones whose records are held")

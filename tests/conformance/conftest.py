@@ -10,12 +10,28 @@ from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
 from tests.conformance.stage import Stage
 from tests.integration.clock import SCOPE
-from tests.integration.conftest import bgfetch, engine, manager, origin, settings
+from tests.integration.conftest import (
+    bgfetch,
+    engine,
+    gateway,
+    manager,
+    origin,
+    process,
+    settings,
+)
 from workers.demo.origin import Origin
 from workers.engine import Engine
 from workers.service_worker import ServiceWorker
 
-__all__ = ["bgfetch", "engine", "manager", "origin", "settings"]
+__all__ = [
+    "bgfetch",
+    "engine",
+    "gateway",
+    "manager",
+    "origin",
+    "process",
+    "settings",
+]
 
 
 @pytest.fixture

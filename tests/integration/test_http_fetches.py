@@ -152,11 +152,9 @@ async def test_records_come_in_pages_and_are_found_by_request(
     rest = (await gateway.get(f"{at}/records?cursor={first['cursor']}")).json()
     one = (await gateway.get(f"{at}/records/4")).json()
     beyond = await gateway.get(f"{at}/records/6")
-    found = await gateway.post(
-        f"{at}/match-all",
-        json={"request": "https://cdn.example/0", "ignoreSearch": True},
-    )
-    none = await gateway.post(f"{at}/match", json={"request": "https://cdn.example/0"})
+    url = "url=https://cdn.example/0"
+    found = await gateway.get(f"{at}/match-all?{url}&ignoreSearch=true")
+    none = await gateway.get(f"{at}/match?{url}")
 
     rows = first["items"] + rest["items"]
     assert [row["index"] for row in rows] == list(range(6))
@@ -197,7 +195,7 @@ async def test_requests_that_cannot_be_answered_are_told_why(
     assert [each.status_code for each in answers] == [406, 415, 405, 413]
     for each in answers:
         assert each.headers["content-type"] == "application/problem+json"
-    assert put.headers["allow"] == "POST"
+    assert put.headers["allow"] == "GET, POST"
     for each in (html, text, long):
         kind = await gateway.get(each.json()["type"])
         assert kind.json()["status"] == each.status_code

@@ -13,7 +13,7 @@ from broker.gateway.documents import problems
 from broker.gateway.gateway import OurManager
 from broker.gateway.paths import OurFetch
 from broker.gateway.refusals import NotFound
-from broker.gateway.views import FetchView, IdsView, SettlementView
+from broker.gateway.views import FetchView, SettlementView
 from broker.manager import BackgroundFetchManager
 from broker.places import waiting
 from broker.registration import BackgroundFetchRegistration
@@ -24,17 +24,10 @@ from schemas.fetches import Result
 router = APIRouter(
     prefix="/scopes/{scope}/fetches", tags=["fetches"], route_class=JSONRoute
 )
-ids = APIRouter(prefix="/scopes/{scope}/ids", tags=["fetches"], route_class=JSONRoute)
 
 Wait = Annotated[
     float, Query(ge=0, le=60, description="seconds to wait for it; 0: only look")
 ]
-
-
-@ids.get("", dependencies=[needs(Role.VIEWER)], summary="Ids of active fetches")
-async def get_ids(manager: OurManager) -> IdsView:
-    """Return the ids of the active background fetches, oldest first: `getIds()`."""
-    return IdsView(ids=await manager.get_ids())
 
 
 @router.get(

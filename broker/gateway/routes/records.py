@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from broker.gateway.access import Role, needs
 from broker.gateway.api_route import JSONRoute
 from broker.gateway.documents import problems
-from broker.gateway.forms import MatchForm
+from broker.gateway.matching import OurQuery
 from broker.gateway.paths import OurFetch, OurRecord
 from broker.gateway.record_views import (
     MatchesView,
@@ -19,14 +19,9 @@ from broker.gateway.record_views import (
     RecordPage,
     RecordView,
 )
-from broker.gateway.refusals import (
-    ContentTooLarge,
-    NotFound,
-    UnsupportedContent,
-)
+from broker.gateway.refusals import NotFound
 from broker.record import BackgroundFetchRecord
-from broker.registration import BackgroundFetchRegistration
-from schemas.errors import InvalidState, InvalidURL
+from schemas.errors import InvalidRequest, InvalidState, InvalidURL
 
 router = APIRouter(
     prefix="/scopes/{scope}/fetches/{uid}",
@@ -35,7 +30,7 @@ router = APIRouter(
     dependencies=[needs(Role.VIEWER)],
     responses=problems(NotFound, InvalidState),
 )
-MATCHING = problems(InvalidURL, UnsupportedContent, ContentTooLarge)
+MATCHING = problems(NotFound, InvalidState, InvalidURL, InvalidRequest)
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many at most")]
 Cursor = Annotated[
@@ -63,32 +58,21 @@ async def get_record(record: OurRecord) -> RecordDetail:
     return RecordDetail.in_full(record)
 
 
-@router.post("/match", responses=MATCHING, summary="The record for a request")
-async def match(fetch: OurFetch, form: MatchForm) -> MatchView:
+@router.get("/match", responses=MATCHING, summary="The record for a request")
+async def match(fetch: OurFetch, query: OurQuery) -> MatchView:
     """Return the first record that the request matches, or null: `match()`."""
-    found = await _matching(fetch, form)
+    found = await query.records(fetch)
     views = await _looked_at(found[:1])
     return MatchView(record=views[0] if views else None)
 
 
-@router.post("/match-all", responses=MATCHING, summary="All records for a request")
+@router.get("/match-all", responses=MATCHING, summary="All records for a request")
 async def match_all(
-    fetch: OurFetch, form: MatchForm, limit: Limit = 1000
+    fetch: OurFetch, query: OurQuery, limit: Limit = 1000
 ) -> MatchesView:
     """Return the records that the request matches, in order: `matchAll()`."""
-    found = await _matching(fetch, form)
+    found = await query.records(fetch)
     return MatchesView(records=await _looked_at(found[:limit]))
-
-
-async def _matching(
-    fetch: BackgroundFetchRegistration, form: MatchForm
-) -> list[BackgroundFetchRecord]:
-    return await fetch.match_all(
-        form.made(),
-        ignore_search=form.ignore_search,
-        ignore_method=form.ignore_method,
-        ignore_vary=form.ignore_vary,
-    )
 
 
 async def _looked_at(records: list[BackgroundFetchRecord]) -> list[RecordView]:
