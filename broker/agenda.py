@@ -171,10 +171,11 @@ class Agenda:
 
     async def purged(self, keys: FetchKeys) -> None:
         """Forget the records of a released fetch whose bytes are deleted."""
-        kept = {keys.fetch, keys.events, keys.tokens}
+        kept = {keys.fetch, keys.events, keys.tokens, keys.requests}
+        gone = [key for key in keys.all() if key not in kept]
         await self._connection.run(
             "purged",
-            [keys.fetch, self._key, *(key for key in keys.all() if key not in kept)],
+            [keys.fetch, self._key, keys.requests, *gone],
             [keys.member, milliseconds(self._settings.retention)],
         )
 

@@ -28,6 +28,8 @@ class Order:
     """One of each origin."""
     options: FetchOptions
     priority: Priority
+    retry_of: str = ""
+    """The uid of the fetch that is tried again."""
 
     def check(self, rules: ScopeRules) -> None:
         """Raise what the rules of the scope say against this fetch.

@@ -40,7 +40,7 @@ class Pausing:
         self._settings = settings
         self._queue = queue
 
-    async def pause(self, state: FetchState) -> bool:
+    async def pause(self, state: FetchState, token: str | None = None) -> bool:
         """See ``BackgroundFetchRegistration.pause``."""
         keys = FetchKeys(state.scope, state.uid)
         names, arguments = context(keys, self._settings)
@@ -53,12 +53,12 @@ class Pausing:
                 keys.tokens,
                 *place_keys,
             ],
-            [*arguments, _token("pause"), ABORTS, *place_arguments],
+            [*arguments, _call("pause", token), ABORTS, *place_arguments],
         )
         await self._enqueue(state, jobs)
         return _changed(state, verdict)
 
-    async def resume(self, state: FetchState) -> bool:
+    async def resume(self, state: FetchState, token: str | None = None) -> bool:
         """See ``BackgroundFetchRegistration.resume``."""
         keys, settings = FetchKeys(state.scope, state.uid), self._settings
         names, arguments = context(keys, settings)
@@ -80,7 +80,7 @@ class Pausing:
                 *arguments,
                 settings.max_lanes,
                 settings.lane_size,
-                _token("resume"),
+                _call("resume", token),
                 *place_arguments,
             ],
         )
@@ -99,8 +99,8 @@ class Pausing:
             log.warning("job_not_enqueued", id=state.id, error=str(error))
 
 
-def _token(verb: str) -> str:
-    return f"{verb}:{secrets.token_hex(8)}"
+def _call(verb: str, token: str | None) -> str:
+    return f"{verb}:{token or secrets.token_hex(8)}"
 
 
 def _changed(state: FetchState, verdict: bytes) -> bool:

@@ -167,6 +167,7 @@ class Registrar:
             "priority": order.priority,
             "hosts": order.hosts,
             "path": order.path,
+            **({"retryOf": order.retry_of} if order.retry_of else {}),
             "pausable": int(all(each.method == "GET" for each in order.requests)),
             "paused": waits,
             "prompt": waits,

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import timedelta
+from typing import Protocol
 
 from broker.context import context
-from broker.dispatch import Dispatch
-from broker.keys import ABORTS, AGENDA, ScopeKeys, windows
-from broker.live_state import LiveState
+from broker.display import Display
+from broker.forgetting import forget
+from broker.keys import ABORTS, AGENDA
+from broker.live_state import Owner
 from broker.pausing import Pausing
 from broker.places import places
 from broker.record import BackgroundFetchRecord
 from broker.records import MatchOptions
+from broker.retrying import retried
 from broker.settlement import settlement
 from schemas.errors import InvalidState
-from schemas.events import DeliveryOutcome, WindowMessage, completion_event
-from schemas.fetches import Result
-from schemas.names import check_client
-from schemas.options import ImageResource, check_icons, check_title
+from schemas.events import DeliveryOutcome, completion_event
+from schemas.fetches import FetchState, Result
 from schemas.requests import Request
 
 
-class BackgroundFetchRegistration(LiveState):
+class Maker(Owner, Protocol):
+    """The manager, which has one registration for each fetch."""
+
+    def registration(self, state: FetchState) -> BackgroundFetchRegistration:
+        """Return the one for this fetch (BF-INST-01)."""
+
+
+class BackgroundFetchRegistration(Display):
     """One background fetch, as every process sees it.
 
     Methods that ask Redis raise ``Unreachable`` when it is away.
     """
+
+    def __init__(self, maker: Maker, state: FetchState) -> None:
+        super().__init__(maker, state)
+        self._maker = maker
 
     async def settled(
         self,
@@ -75,30 +85,32 @@ class BackgroundFetchRegistration(LiveState):
         await self._reread()
         return bool(answer)
 
-    async def pause(self) -> bool:
+    async def pause(self, *, token: str | None = None) -> bool:
         """Send no request of this fetch until it is resumed; False if none is already.
 
         Transfers end and their bytes are kept, to be gone on with; no attempt counts
         as failed. Nothing is in flight any more within a lease (``BGFETCH_LEASE``),
-        most often within a fraction of a second. It stays paused over restarts.
+        most often within a fraction of a second. It stays paused over restarts. A call
+        told by the same ``token`` has the same answer (R23).
 
         Raises:
             InvalidState: one of the requests is not a GET, or the fetch has ended.
         """
-        changed = await self._pausing.pause(self._state)
+        changed = await self._pausing.pause(self._state, token)
         await self._reread()
         return changed
 
-    async def resume(self) -> bool:
+    async def resume(self, *, token: str | None = None) -> bool:
         """Let a paused fetch go on; False if it is not paused.
 
         Where the permission of the scope is ``prompt``, this grants it for this fetch,
-        as ``abort()`` refuses it.
+        as ``abort()`` refuses it. A call told by the same ``token`` has the same
+        answer (R23).
 
         Raises:
             InvalidState: the fetch has ended.
         """
-        changed = await self._pausing.resume(self._state)
+        changed = await self._pausing.resume(self._state, token)
         await self._reread()
         return changed
 
@@ -112,83 +124,6 @@ class BackgroundFetchRegistration(LiveState):
         with suppress(InvalidState):
             await self.refresh()
 
-    async def click(self, *, client: str = "", token: str | None = None) -> Dispatch:
-        """Publish ``backgroundfetchclick``, as a click on the display does.
-
-        ``await dispatch.settled()`` tells what became of it. ``client`` is the id that
-        a gateway gave to the screen that was clicked: the window that is opened for it
-        is shown there alone, while it is connected. A call that repeats another one,
-        told by the same ``token``, publishes nothing (R23).
-
-        Raises:
-            InvalidName: ``client`` is no such id.
-            InvalidState: the fetch is no longer retained.
-        """
-        check_client(client)
-        event = await self._owner.clicks.publish(self._keys, client, token)
-        if not event:
-            raise InvalidState(f"background fetch {self.id!r} is no longer retained")
-        return Dispatch(self, self._owner.connection, event)
-
-    async def present(
-        self,
-        *,
-        title: str | None = None,
-        icons: Iterable[ImageResource | Mapping[str, str]] | None = None,
-    ) -> None:
-        """Change the title or icons that people see; None leaves one as it is.
-
-        Raises:
-            InvalidOptions: ``title`` or ``icons`` have the wrong form.
-        """
-        fields: list[str] = []
-        if title is not None:
-            fields += ["title", check_title(title)]
-        if icons is not None:
-            shown = [icon.model_dump() for icon in check_icons(icons)]
-            fields += ["icons", json.dumps(shown)]
-        if fields:
-            keys, arguments = context(self._keys, self._owner.settings)
-            await self._owner.connection.run("present", keys, [*arguments, *fields])
-
-    async def open_window(self, event: str, url: str) -> bool:
-        """Show a link to the clients of this fetch, once for each click ``event``.
-
-        False if that click has opened another window (§ openWindow).
-        """
-        clicked: bytes | None = await self._owner.connection.ask(
-            "HGET", self._keys.tokens, f"client:{event}"
-        )
-        client = clicked.decode() if clicked else ""
-        message = WindowMessage(
-            uid=self.uid,
-            id=self.id,
-            event=event,
-            url=url,
-            scope=self.scope,
-            client=client,
-        )
-        process = client.partition(".")[0]
-        opened = await self._owner.connection.run(
-            "window",
-            [self._keys.fetch, self._keys.tokens],
-            [
-                event,
-                url,
-                ScopeKeys(self.scope).clients,
-                message.encode(),
-                windows(process) if process else "",
-            ],
-        )
-        return bool(opened)
-
-    async def dispatched(self, event: str) -> Dispatch | None:
-        """Return an event of this fetch by its name, or None if there is none."""
-        about = await self._owner.connection.ask("HGET", self._keys.events, event)
-        if about is None or "|" in event:  # what became of it at somebody
-            return None
-        return Dispatch(self, self._owner.connection, event)
-
     async def release(self) -> None:
         """End the producer's hold on the records (guarantee 6).
 
@@ -200,6 +135,37 @@ class BackgroundFetchRegistration(LiveState):
         )
         if not known:
             raise InvalidState(f"background fetch {self.id!r} is no longer retained")
+
+    async def retry(self, *, token: str | None = None) -> BackgroundFetchRegistration:
+        """Register a fetch that failed, or was aborted, once more; return the new one.
+
+        It has the same id, requests and options, and the rules of the scope as they are
+        now. A repeated call gives the same ``token``, 32 random hexadecimal digits,
+        which becomes the ``uid`` (R23).
+
+        Raises:
+            InvalidState: it is active, succeeded, or is no longer retained; or large
+                bodies of its requests are released with its records.
+            DuplicateFetch: an active fetch of this scope has this id.
+            RejectedFetch, NotAllowed, QuotaExceeded: as ``fetch()`` raises them.
+        """
+        state = await retried(self._maker, self.id, self._keys, token)
+        return self._maker.registration(state)
+
+    async def forget(self, *, force: bool = False) -> None:
+        """Delete a fetch that has ended, now rather than when its retention ends.
+
+        Nobody finds it any more; its bytes are deleted within a minute, but for readers
+        that have a body open. A producer's hold does not keep it.
+
+        Raises:
+            InvalidState: it is active (BF-DISP-03), or no longer retained; or, unless
+                ``force`` is set, some subscriber has not settled one of its events.
+                Forced, these expire, and leave copies among the dead letters.
+        """
+        await forget(
+            self._owner.connection, self._owner.settings, self._state, force=force
+        )
 
     async def match(
         self,

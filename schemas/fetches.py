@@ -151,7 +151,7 @@ class FetchState(Message):
 
     @classmethod
     def found(cls, fields: Mapping[bytes, bytes]) -> Self | None:
-        """Read a registration hash; None if there is none, or its scope was removed.
+        """Read a registration hash; None if there is none, or it was forgotten.
 
         Raises:
             InvalidMessage: it is not one.

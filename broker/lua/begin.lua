@@ -58,7 +58,10 @@ local function begin(nonce, version)
   if not record or of.removed then
     return done()
   end
-  local known = redis.call('HMGET', fetch, 'id', 'version', 'dirty')
+  local known = redis.call('HMGET', fetch, 'id', 'version', 'dirty', 'removed')
+  if known[4] then
+    return done()
+  end
   local id = known[1] or ''
   if standing == '' and not is_owed(of, record, event, id) then
     if not is_wanted(of, record.version, entry, event, id) then

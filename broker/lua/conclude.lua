@@ -4,7 +4,7 @@
 -- KEYS[11] subscribers HASH
 -- ARGV[1..4] see _fetch.lua   ARGV[5..7] see _delivery.lua
 -- ARGV[8] outcome: 'purged' for a dead letter; 'expired' when the fetch's retention has
--- ended, which leaves a copy; 'removed' when the subscriber has left
+-- ended, or it was forgotten, which leaves a copy; 'removed' when the subscriber has left
 -- Returns 1 if the delivery has this outcome, also on a repetition, or if a dead letter
 -- without a delivery was dropped; else 0.
 --@include _fetch
@@ -26,8 +26,8 @@ local function may_conclude(status, record)
   if outcome == 'removed' then
     return of.removed
   end
-  local settled_at = redis.call('HGET', fetch, 'settledAt')
-  return settled_at and settled_at + retention <= now
+  local ended = redis.call('HMGET', fetch, 'settledAt', 'removed')
+  return ended[2] or (ended[1] and ended[1] + retention <= now)
 end
 
 local record, status, failures, attempt, nonce, consumer = read_both()
@@ -39,7 +39,8 @@ if not may_conclude(status, record) then
   return 0
 end
 if outcome == 'expired' then
-  write_letter('expired', failures, 'nobody had settled it when the retention ended')
+  write_letter('expired', failures, 'nobody had settled it when the '
+    .. (redis.call('HEXISTS', fetch, 'removed') == 1 and 'fetch was forgotten' or 'retention ended'))
 else
   drop_letter()
 end

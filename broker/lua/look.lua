@@ -8,12 +8,13 @@
 -- 'released', 'purge' (delete the blobs, then call purged), 'forget' (the same a day after
 -- the retention, though some store is not to be found), 'gone', or 'expire' (the
 -- retention has ended: conclude these deliveries, two values for each, delivery and
--- subscriber; then look again). The retention of a fetch of a removed scope is over; its
--- agenda is the cleared ZSET.
+-- subscriber; then look again). The retention of a fetch that was forgotten, or whose scope was
+-- removed, is over; its agenda is the cleared ZSET.
 --@include _fetch
 --@include _lanes
 --@include _membership
 --@include _places
+--@include _unsettled
 --@include _work
 local readers = KEYS[12]
 
@@ -38,47 +39,13 @@ local function completion_settled(completion)
   return record and (record.settled >= record.owed or (record.open and held))
 end
 
--- Some deliveries that nobody has settled: each is given an outcome before the retention
--- deletes anything (R9).
-local function unsettled()
-  local open, members = {}, redis.call('HGETALL', KEYS[14])
-  local all, name = redis.call('HGETALL', events), redis.call('HMGET', fetch, 'uid', 'id')
-  local status, of = {}, {}
-  for j = 1, #members, 2 do
-    of[members[j]] = memberships(members[j + 1])
-  end
-  for i = 1, #all, 2 do
-    status[all[i]] = string.match(all[i + 1], '^%S+')
-  end
-  for i = 1, #all, 2 do
-    local is_event = not string.find(all[i], '|', 1, true)
-    local record = is_event and parse_event(all[i + 1])
-    if is_event then
-      for subscriber, theirs in pairs(of) do
-        local now_is = status[all[i] .. '|' .. subscriber]
-        local ended = now_is ~= 'held' and now_is ~= 'waiting' and now_is ~= 'dead'
-        if now_is == nil then
-          ended = record.settled >= record.owed or not is_owed(theirs, record, all[i], name[2])
-        end
-        if not ended then
-          open[#open + 1] = record.entry .. '/' .. name[1] .. '/' .. all[i]
-          open[#open + 1] = subscriber
-          if #open >= 200 then
-            return open
-          end
-        end
-      end
-    end
-  end
-  return open
-end
-
 local function look_at_settled()
   local state = redis.call('HMGET', fetch, 'recordsAvailable', 'completion', 'settledAt',
     'holdUntil', 'purged', 'id', 'uid', 'releasedAt', 'removed')
   local ends = state[9] and tonumber(state[8]) or state[3] + retention
+  -- Each delivery gets an outcome before the retention deletes anything (R9).
   if ends <= now then
-    local open = unsettled()
+    local open = unsettled(KEYS[14])
     if #open > 0 then
       again(now)
       return {'expire', {}, {}, open}
