@@ -11,8 +11,8 @@ except ImportError as error:
     ) from error
 
 from broker.headers import Headers
-from broker.live_state import ProgressEvent
 from broker.manager import BackgroundFetchManager, connect
+from broker.progress_events import ProgressEvent
 from broker.record import BackgroundFetchRecord
 from broker.registration import BackgroundFetchRegistration
 from broker.response import Response

@@ -5,37 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import Protocol, TypeVar
 
-import structlog
-
-from broker.attributes import Attributes
 from broker.clicks import Clicks
 from broker.connection import Connection
 from broker.keys import FetchKeys
+from broker.progress_events import ProgressTarget
 from broker.queue import JobQueue
 from broker.records import RecordReader
 from broker.settings import Settings
 from schemas.errors import InvalidState, Unreachable
 from schemas.fetches import FetchState, Progress, Result
 
-log = structlog.get_logger()
 T = TypeVar("T")
 
 REREAD_SECONDS = 3.0
 """How long a waiter trusts pub/sub before it reads the hash again (R25)."""
-
-ProgressListener = Callable[["ProgressEvent"], object]
-
-
-@dataclass(frozen=True, slots=True)
-class ProgressEvent:
-    """The plain ``progress`` event: ``target`` has the new values (BF-PROG-07)."""
-
-    target: LiveState
-    type: str = "progress"
 
 
 class Owner(Protocol):
@@ -45,6 +32,7 @@ class Owner(Protocol):
     settings: Settings
     queue: JobQueue
     clicks: Clicks
+    listening: set[ProgressTarget]
 
     @property
     def reader(self) -> RecordReader:
@@ -54,7 +42,7 @@ class Owner(Protocol):
         """Return once published states reach this manager's registrations."""
 
 
-class LiveState(Attributes):
+class LiveState(ProgressTarget):
     """What a process knows of one fetch, and who is told when that changes.
 
     Attributes are copies that change only when an update arrives; reading one does no
@@ -62,24 +50,10 @@ class LiveState(Attributes):
     """
 
     def __init__(self, owner: Owner, state: FetchState) -> None:
-        super().__init__(state)
+        super().__init__(state, owner.listening)
         self._owner = owner
         self._keys = FetchKeys(state.scope, state.uid)
         self._next: asyncio.Event | None = None  # made for who waits for an update
-        self._listeners: list[ProgressListener] = []
-        self.onprogress: ProgressListener | None = None
-        """The handler slot for ``progress`` events."""
-
-    def add_event_listener(self, type: str, listener: ProgressListener) -> None:
-        """Call ``listener`` with each ``progress`` event; adding it twice is once."""
-        if type == "progress" and listener not in self._listeners:
-            self._listeners.append(listener)
-
-    def remove_event_listener(self, type: str, listener: ProgressListener) -> None:
-        """Undo ``add_event_listener``; unknown listeners are ignored."""
-        if type == "progress":
-            with suppress(ValueError):
-                self._listeners.remove(listener)
 
     async def progress(self) -> AsyncIterator[Progress]:
         """Yield the current state, then every later one; end with the result.
@@ -167,6 +141,7 @@ class LiveState(Attributes):
         )
         state = FetchState.found(fields)
         if state is None:
+            self._listening.discard(self)
             raise InvalidState(f"background fetch {self.id!r} is no longer retained")
         if state.version < before.version and self._state is before:
             self._take(state)
@@ -194,12 +169,3 @@ class LiveState(Attributes):
         if self._next is None:
             self._next = asyncio.Event()
         return self._next
-
-    def _dispatch(self) -> None:
-        event = ProgressEvent(self)
-        slot = [self.onprogress] if self.onprogress else []
-        for listener in [*slot, *self._listeners]:
-            try:
-                listener(event)
-            except Exception:  # a listener's error stops neither the others nor us
-                log.exception("progress_listener_raised", id=self.id)

@@ -14,6 +14,7 @@ from broker.connection import Connection
 from broker.keys import ScopeKeys
 from broker.listing import EXAMINED, Listing, Page
 from broker.policies import read_policy
+from broker.progress_events import ProgressTarget
 from broker.registrar import Registrar
 from broker.registration import BackgroundFetchRegistration
 from broker.removal import Removal
@@ -103,6 +104,8 @@ class BackgroundFetchManager:
         self._watcher = Watcher(
             connection, self._keys.progress, self._update, self._resynchronise
         )
+        self.listening: set[ProgressTarget] = set()
+        """Active fetches whose listeners would be missed, though nobody holds them."""
         # By uid, never by id: ids are used again (R23).
         self._registrations: WeakValueDictionary[str, BackgroundFetchRegistration] = (
             WeakValueDictionary()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import TypeVar
 
 from typing_extensions import override
@@ -11,6 +11,7 @@ from broker.inbox import Start, check_start
 from schemas.errors import ConfigError
 from schemas.events import EventType
 from schemas.filters import ALL, EventFilter
+from schemas.listeners import ListenerList, Slot
 from schemas.names import check_scope, check_subscriber
 from workers.clients import Clients
 
@@ -28,6 +29,11 @@ class ServiceWorker:
     Each event goes to every subscriber ``name`` of the scope, and within one to a
     single process, at least once.
     """
+
+    onbackgroundfetchsuccess: Slot[Listener] = Slot()
+    onbackgroundfetchfail: Slot[Listener] = Slot()
+    onbackgroundfetchabort: Slot[Listener] = Slot()
+    onbackgroundfetchclick: Slot[Listener] = Slot()
 
     def __init__(
         self,
@@ -60,12 +66,8 @@ class ServiceWorker:
         self.takes = EventFilter.of(types, ids)
         self.start = check_start(start)
         self.clients = Clients()
-        self.onbackgroundfetchsuccess: Listener | None = None
-        self.onbackgroundfetchfail: Listener | None = None
-        self.onbackgroundfetchabort: Listener | None = None
-        self.onbackgroundfetchclick: Listener | None = None
-        self._listeners: dict[EventType, list[Listener]] = {
-            type: [] for type in EventType
+        self._listeners: dict[str, ListenerList[Listener]] = {
+            type: ListenerList() for type in EventType
         }
 
     @override
@@ -89,23 +91,25 @@ class ServiceWorker:
     def add_event_listener(self, type: str, listener: Listener) -> None:
         """Call ``listener`` with each event of this type; adding it twice is once.
 
+        Listeners are called in the order in which they were added; the handler slot
+        has the place of its first setting.
+
         Raises:
             ConfigError: there is no such event.
         """
-        listeners = self._listeners[_check_type(type)]
-        if listener not in listeners:
-            listeners.append(listener)
+        self._listeners[_check_type(type)].add(listener)
 
     def remove_event_listener(self, type: str, listener: Listener) -> None:
-        """Undo ``add_event_listener``; unknown listeners are ignored."""
-        listeners = self._listeners[_check_type(type)]
-        if listener in listeners:
-            listeners.remove(listener)
+        """Undo ``add_event_listener``; unknown listeners are ignored.
 
-    def listeners(self, type: EventType) -> list[Listener]:
-        """What to call for an event: the handler slot, then listeners as added."""
-        slot: Listener | None = getattr(self, f"on{type}")
-        return [*([slot] if slot else []), *self._listeners[type]]
+        Raises:
+            ConfigError: there is no such event.
+        """
+        self._listeners[_check_type(type)].remove(listener)
+
+    def listeners(self, type: EventType) -> Iterator[Listener]:
+        """What to call for one event, the handler slot and listeners as they came."""
+        return self._listeners[type].calls()
 
 
 def _check_type(type: str) -> EventType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 from broker import BackgroundFetchManager, ProgressEvent
 from tests.conformance.stage import SECONDS, Stage, until_downloaded
@@ -128,3 +129,57 @@ async def test_an_abort_is_seen_by_whoever_made_the_fetch(
     assert (registration.result, registration.failure_reason) == ("failure", "aborted")
     assert last == ["aborted"]
     assert await person.abort() is False
+
+
+async def test_listeners_of_progress_are_called_as_in_the_dom(stage: Stage) -> None:
+    """BF-IDL-07, BF-PROG-07: in order, the slot in its place, whatever one raises."""
+    registration = await stage.fetch("/a")
+    heard: list[str] = []
+    later = asyncio.Event()
+
+    def raises(event: ProgressEvent) -> None:
+        heard.append("raises")
+        raise ValueError("stops nobody")
+
+    async def beside(event: ProgressEvent) -> None:
+        heard.append("beside")
+        later.set()
+
+    registration.add_event_listener("progress", raises)
+    registration.onprogress = lambda event: heard.append("never")
+    registration.add_event_listener("progress", beside)
+    registration.add_event_listener(
+        "progress", lambda _: heard.append("last"), once=True
+    )
+    registration.add_event_listener("load", lambda _: heard.append("load"))
+    registration.onprogress = lambda event: heard.append("slot")
+    await registration.abort()
+    async with asyncio.timeout(SECONDS):
+        await later.wait()
+
+    assert heard == ["raises", "slot", "last", "beside"]
+
+
+async def test_a_registration_that_nobody_holds_is_heard_of_all_the_same(
+    stage: Stage, elsewhere: BackgroundFetchManager
+) -> None:
+    """BF-INST-01: whether memory is freed cannot be seen."""
+    heard, over = list[str](), asyncio.Event()
+
+    def hear(event: ProgressEvent) -> None:
+        heard.append(event.target.failure_reason)
+        over.set()
+
+    (await stage.fetch("/a")).onprogress = hear
+    (await stage.fetch("/a", id="silent")).onprogress = None
+    gc.collect()
+    listening = [each.id for each in stage.manager.listening]
+    other = await elsewhere.get("x")
+    assert other is not None
+    await other.abort()
+    async with asyncio.timeout(SECONDS):
+        await over.wait()
+
+    assert listening == ["x"]
+    assert heard == ["aborted"]
+    assert stage.manager.listening == set()
