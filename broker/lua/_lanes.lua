@@ -48,7 +48,8 @@ local function end_grant()
   end
 end
 
--- Give what a lane works on back to the pool, and forget the lane.
+-- Give what a lane works on back to the pool, and forget the lane. Nobody else would tell
+-- the last of what it did (BF-PROG-08).
 local function disband(lane)
   for _, index in ipairs(redis.call('ZRANGEBYSCORE', claims, lane, lane)) do
     redis.call('ZREM', claims, index)
@@ -56,6 +57,9 @@ local function disband(lane)
   end
   redis.call('HDEL', lanes, lane)
   end_grant()
+  if redis.call('HGET', fetch, 'dirty') == '1' then
+    announce()
+  end
 end
 
 -- Ms at which the window opens in which this fetch may transfer; nil while it is open, or

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 
 import pytest
 import redis
 
 from broker import blocking
-from broker.keys import FetchKeys, ScopeKeys
+from broker.agenda import Agenda
+from broker.keys import RECLAIM, FetchKeys, ScopeKeys
+from broker.lanes import LaneHold, RecordReport
 from broker.manager import BackgroundFetchManager, connect
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
 from schemas.fetches import FetchState, Progress
-from tests.integration.clock import SCOPE
+from tests.integration.clock import SCOPE, Clock
 
 URL = "https://cdn.example/1"
 PATIENCE = 30.0
@@ -194,3 +197,34 @@ async def test_a_redis_that_lost_its_newest_writes_is_believed_all_the_same(
 
     assert seen.downloaded == lost
     assert (await ends(progress)).failure_reason == "aborted"
+
+
+@pytest.mark.usefixtures("no_reading")
+@pytest.mark.parametrize("dies", [False, True])
+async def test_a_lane_that_goes_leaves_no_progress_untold(
+    manager: BackgroundFetchManager,
+    settings: Settings,
+    clock: Clock,
+    *,
+    dies: bool,
+) -> None:
+    """BF-PROG-08: a throttle never drops the last state, whoever listens."""
+    slow = settings.model_copy(update={"progress_interval": timedelta(hours=1)})
+    registration = await manager.fetch("x", [URL, URL])
+    told: asyncio.Queue[int] = asyncio.Queue()
+    registration.onprogress = lambda event: told.put_nowait(event.target.downloaded)
+    keys = FetchKeys(SCOPE, registration.uid)
+    lane = LaneHold(manager.connection, slow, keys)
+    await lane.take("job", 1)
+    for stored in (100, 200, 300):
+        await lane.report([RecordReport(0, stored)], want=0, held=1)
+
+    if dies:
+        await manager.connection.ask("HSET", RECLAIM, "grace_until", 0)
+        await clock.age_lanes(keys, timedelta(hours=1))
+        await Agenda(manager.connection, slow).look(keys)
+    else:
+        await lane.leave()
+
+    async with asyncio.timeout(PATIENCE):
+        assert [await told.get(), await told.get()] == [100, 300]
