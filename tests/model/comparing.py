@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from broker.keys import FetchKeys, ScopeKeys
+from broker.keys import ScopeKeys
 from schemas import codec
-from schemas.events import EventMessage, LetterState
+from schemas.events import DeadLetter, EventMessage, LetterState
 from schemas.fetches import FetchState
 from tests.model.fetches import Fetch
 from tests.model.scope import Scope
-from tests.model.world import SCOPE, World
+from tests.model.world import NOBODY, SCOPE, World
+
+Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 _KEYS = ScopeKeys(SCOPE)
 _PATIENCE = 30
@@ -24,31 +26,44 @@ def same(what: str, real: object, model: object) -> None:
 
 
 async def compare(scope: Scope, world: World) -> None:
-    """Compare everything that can be seen from outside."""
-    same("active ids", await world.manager.get_ids(), list(scope.active))
-    uids = [fetch.uid for fetch in scope.retained]
-    listed = [state.uid for state in await world.manager.history(limit=1000)]
-    same("history", listed, uids[::-1])
-    for fetch in scope.fetches.values():
-        await _compare_fetch(fetch, world)
-    await _compare_stream(scope, world)
-    await _compare_heard(scope, world)
-    await _compare_letters(scope, world)
-
-
-async def _compare_fetch(fetch: Fetch, world: World) -> None:
-    keys = FetchKeys(SCOPE, fetch.uid)
-    if fetch.gone:
-        same(
-            f"keys of {fetch.id}", await world.connection.ask("EXISTS", *keys.all()), 0
-        )
-        return
-    fields, rows = await world.connection.ask_all(
-        [("HGETALL", keys.fetch), ("HGETALL", keys.events)]
+    """Compare everything that can be seen, read in one moment."""
+    world.manager.news.clear()
+    names, kept, gone = sorted(scope.subscribers), scope.retained, _gone(scope)
+    active, fetches, entries, left, _, *rows = await world.connection.ask_all(
+        [
+            ("HGETALL", _KEYS.active),
+            ("ZRANGE", _KEYS.fetches, 0, -1),
+            ("XRANGE", _KEYS.events, "-", "+"),
+            ("EXISTS", *gone, "bgfetch:nothing"),
+            ("PUBLISH", _KEYS.progress, codec.encode({"uid": NOBODY})),
+            *(("HGETALL", _KEYS.subscriber(name).dead) for name in names),
+            *(command for fetch in kept for command in _commands(fetch)),
+        ]
     )
-    same(f"fetch {fetch.id}", _shown(FetchState.from_hash(fields)), _specified(fetch))
-    told = {key.decode(): value.decode(errors="replace") for key, value in rows.items()}
-    same(f"deliveries of {fetch.id}", _deliveries(told), _owed(fetch))
+    ids = sorted(active, key=lambda id: int(active[id].partition(b":")[0]))
+    same("active ids", [id.decode() for id in ids], list(scope.active))
+    same("retained", [uid.decode() for uid in fetches], [each.uid for each in kept])
+    same("keys of forgotten fetches", left, 0)
+    _compare_stream(scope, entries)
+    _compare_letters(scope, rows[: len(names)])
+    told = rows[len(names) :]
+    for fetch, fields, events in zip(kept, told[::2], told[1::2], strict=True):
+        shown = _shown(FetchState.from_hash(fields))
+        same(f"fetch {fetch.id}", shown, _specified(fetch))
+        same(f"deliveries of {fetch.id}", _deliveries(events), _owed(fetch))
+    async with asyncio.timeout(_PATIENCE):
+        await world.manager.news.wait()
+    _compare_objects(scope, world)
+
+
+def _gone(scope: Scope) -> list[str]:
+    forgotten = [fetch.uid for fetch in scope.fetches.values() if fetch.gone]
+    return [key for uid in forgotten for key in _KEYS.fetch(uid).all()]
+
+
+def _commands(fetch: Fetch) -> list[tuple[str, str]]:
+    keys = _KEYS.fetch(fetch.uid)
+    return [("HGETALL", keys.fetch), ("HGETALL", keys.events)]
 
 
 def _shown(state: FetchState) -> dict[str, Any]:
@@ -81,12 +96,13 @@ def _specified(fetch: Fetch) -> dict[str, Any]:
     }
 
 
-def _deliveries(rows: dict[str, str]) -> dict[str, Any]:
+def _deliveries(rows: dict[bytes, bytes]) -> dict[str, Any]:
     """Of each event how many are done with it, and how each delivery stands."""
     found: dict[str, Any] = {}
-    for name, row in rows.items():
+    for key, row in rows.items():
+        name = key.decode()
         event, *more = name.split("|")
-        words = row.split(" ")
+        words = row.decode(errors="replace").split(" ")
         if not more:
             found[event] = (words[2], int(words[3]), words[4])
         elif len(more) == 1:
@@ -107,10 +123,9 @@ def _owed(fetch: Fetch) -> dict[str, Any]:
     return found
 
 
-async def _compare_stream(scope: Scope, world: World) -> None:
+def _compare_stream(scope: Scope, entries: Entries) -> None:
     """Each event is published once, in order; it says what was true then."""
-    rows = await world.connection.ask("XRANGE", _KEYS.events, "-", "+")
-    told = [EventMessage.decode(fields[b"message"]) for _, fields in rows]
+    told = [EventMessage.decode(fields[b"message"]) for _, fields in entries]
     found = [
         (
             message.registration.uid,
@@ -133,29 +148,8 @@ async def _compare_stream(scope: Scope, world: World) -> None:
             same("records at the event", message.registration.records_available, True)
 
 
-async def _compare_heard(scope: Scope, world: World) -> None:
-    """Objects that nobody asked anything know the same, once news have come."""
-    before = world.manager.heard
-    await world.connection.ask(
-        "PUBLISH", _KEYS.progress, codec.encode({"uid": "nobody"})
-    )
-    async with asyncio.timeout(_PATIENCE):
-        while world.manager.heard == before:  # noqa: ASYNC110 - the loop runs it
-            await asyncio.sleep(0)
-    for uid, registration in world.registrations.items():
-        fetch = scope.fetches[uid]
-        if fetch.gone:
-            continue
-        # Between two progress messages of an active fetch time may have to pass.
-        seen, wanted = _shown(registration.state), _specified(fetch)
-        for name in ("downloaded", "uploaded", "open records"):
-            if not fetch.result:
-                seen.pop(name), wanted.pop(name)
-        same(f"object of {fetch.id}", seen, wanted)
-
-
-async def _compare_letters(scope: Scope, world: World) -> None:
-    letters = await world.letters.find()
+def _compare_letters(scope: Scope, rows: list[dict[bytes, bytes]]) -> None:
+    letters = [DeadLetter.decode(value) for row in rows for value in row.values()]
     found = {
         (letter.uid, letter.event, letter.subscriber)
         for letter in letters
@@ -169,6 +163,17 @@ async def _compare_letters(scope: Scope, world: World) -> None:
         if each.status == "dead"
     }
     same("dead letters", found, wanted)
+
+
+def _compare_objects(scope: Scope, world: World) -> None:
+    """Objects that nobody asked anything know the same, once news have come."""
+    for fetch in scope.retained:
+        seen = _shown(world.registrations[fetch.uid].state)
+        wanted = _specified(fetch)
+        for name in ("downloaded", "uploaded", "open records"):
+            if not fetch.result:  # time may have to pass before it is told of
+                del seen[name], wanted[name]
+        same(f"object of {fetch.id}", seen, wanted)
 
 
 async def compare_leavings(world: World) -> None:

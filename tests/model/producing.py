@@ -57,7 +57,10 @@ class Producing:
         return self.world.registrations[fetch.uid]
 
     async def get(self, id: str) -> None:
-        """Find a fetch by its id: the one object of this manager (BF-INST-01)."""
+        """Find fetches, by their id too: the one object of each (BF-INST-01)."""
+        same("ids", await self.world.manager.get_ids(), list(self.scope.active))
+        listed = [state.uid for state in await self.world.manager.history()]
+        same("history", listed[::-1], [each.uid for each in self.scope.retained])
         manager, uid = self.world.manager, self.scope.active.get(id)
         wanted = self.world.registrations[uid] if uid else None
         assert await manager.get(id) is wanted

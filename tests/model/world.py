@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,6 +30,8 @@ from tests.model.fetches import GRACE, LANE_SIZE, LANES, LEASE, RETENTION
 from workers.reclaim import Reclaimer
 
 SCOPE = "model"
+NOBODY = "nobody"
+"""Stands where messages have the uid of a fetch, and is none."""
 _SOON = timedelta(milliseconds=1)
 _PASSES = 30
 REPEATABLE = (
@@ -89,12 +92,14 @@ def _still_open(name: str, arguments: Sequence[Argument], answer: Any) -> bool:
 class Hearing(BackgroundFetchManager):
     """A manager that can wait until it has heard everything that was published."""
 
-    heard = 0
+    def __init__(self, connection: Connection, settings: Settings) -> None:
+        super().__init__(connection, settings, SCOPE, "https://cdn.example/")
+        self.news = asyncio.Event()
 
     @override
     def _update(self, told: dict[str, object]) -> None:
-        if told.get("uid") == "nobody":
-            self.heard += 1
+        if told.get("uid") == NOBODY:
+            self.news.set()
         super()._update(told)
 
 
@@ -122,9 +127,7 @@ class World:
     def __init__(self, url: str) -> None:
         self.settings = model_settings(url)
         self.connection = Echoing(url)
-        self.manager = Hearing(
-            self.connection, self.settings, SCOPE, "https://cdn.example/"
-        )
+        self.manager = Hearing(self.connection, self.settings)
         self.registrations: dict[str, BackgroundFetchRegistration] = {}
         self.lanes: dict[int, Lane] = {}
         self.processes: dict[int, Process] = {}
