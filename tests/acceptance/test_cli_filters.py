@@ -7,6 +7,7 @@ from base64 import b64encode
 
 import pytest
 
+from broker import blocking
 from broker.embedded import EmbeddedServer
 from tests.acceptance.machine import Machine
 
@@ -37,9 +38,9 @@ def test_a_filter_on_the_command_line_counts_for_all_processes(
         ) as subscriber:
             subscriber.says("subscribed")
             subscriber.says("subscribed")
-            for id in ("trailer", "ep-5"):
-                machine.run("fetch", "https://cdn.example/a", "--id", id)
-                machine.run("abort", id)
+            with blocking.connect(server.url, scope="podcasts") as producer:
+                for id in ("trailer", "ep-5"):
+                    producer.fetch(id, "https://cdn.example/a").abort()
             subscriber.says("heard of ep-5")
             [row] = json.loads(machine.run("subscribers", "--json").out)
             subscriber.interrupt()

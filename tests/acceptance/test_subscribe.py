@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from broker import blocking
 from broker.embedded import EmbeddedServer
 from tests.acceptance.machine import DEADLINE, Machine, Running
 from workers.cli.reload import stamps
@@ -37,6 +38,13 @@ def server(machine: Machine) -> Iterator[EmbeddedServer]:
         yield server
 
 
+@pytest.fixture
+def producer(server: EmbeddedServer) -> Iterator[blocking.Blocking]:
+    """A producer: commands would take longer to start than all else takes."""
+    with blocking.connect(server.url, scope="podcasts") as manager:
+        yield manager
+
+
 def becomes_well(machine: Machine, well: bool) -> None:
     """Ask until the answer is that."""
     until = time.monotonic() + DEADLINE
@@ -45,14 +53,14 @@ def becomes_well(machine: Machine, well: bool) -> None:
 
 
 def test_a_subscriber_whose_event_loop_is_blocked_is_not_well(
-    machine: Machine, server: EmbeddedServer
+    machine: Machine, producer: blocking.Blocking
 ) -> None:
     """Its lease is extended all the same (R24)."""
     write(machine, "async def", "time.sleep(3600)")
     with machine.running("subscribe", "podcasts:sw", "--grace", "0") as subscriber:
         subscriber.says("subscribed")
         becomes_well(machine, True)
-        abort_something(machine)
+        abort_something(producer)
         subscriber.says("attempt 1")
         becomes_well(machine, False)
 
@@ -78,9 +86,8 @@ def write(machine: Machine, kind: str, hang: str) -> None:
     (machine.home / "podcasts.py").write_text(HANGS.format(kind=kind, hang=hang))
 
 
-def abort_something(machine: Machine) -> None:
-    machine.run("fetch", "https://cdn.example/a", "--id", "ep-5")
-    assert machine.run("abort", "ep-5").code == 0
+def abort_something(producer: blocking.Blocking) -> None:
+    assert producer.fetch("ep-5", "https://cdn.example/a").abort()
 
 
 @pytest.mark.parametrize(
@@ -91,13 +98,13 @@ def abort_something(machine: Machine) -> None:
     ],
 )
 def test_after_the_grace_a_listener_that_hangs_is_not_waited_for(
-    kind: str, hang: str, machine: Machine, server: EmbeddedServer
+    kind: str, hang: str, machine: Machine, producer: blocking.Blocking
 ) -> None:
     """R20, faults 86 and 90: its delivery is handed back, uncounted, and goes on."""
     write(machine, kind, hang)
     with machine.running("subscribe", "podcasts:sw", "--grace", "0.2") as first:
         first.says("subscribed")
-        abort_something(machine)
+        abort_something(producer)
         first.says("attempt 1")
         first.process.terminate()
         code = first.ends()
@@ -128,7 +135,7 @@ def interrupt_until_it_ends(running: Running) -> int:
 @pytest.mark.parametrize("processes", ["1", "2"])
 @pytest.mark.parametrize("hang", ["await asyncio.Event().wait()", "time.sleep(3600)"])
 def test_a_second_ctrl_c_ends_it_at_once_though_a_listener_blocks_the_event_loop(
-    hang: str, processes: str, machine: Machine, server: EmbeddedServer
+    hang: str, processes: str, machine: Machine, producer: blocking.Blocking
 ) -> None:
     """Nobody waits for the grace, here an hour."""
     write(machine, "async def", hang)
@@ -136,7 +143,7 @@ def test_a_second_ctrl_c_ends_it_at_once_though_a_listener_blocks_the_event_loop
         *("subscribe", "podcasts:sw", "--grace", "1h", "--processes", processes)
     ) as subscriber:
         subscriber.says("subscribed")
-        abort_something(machine)
+        abort_something(producer)
         subscriber.says("attempt 1")
         code = interrupt_until_it_ends(subscriber)
 
@@ -148,14 +155,14 @@ def test_a_second_ctrl_c_ends_it_at_once_though_a_listener_blocks_the_event_loop
     ("inside", "after", "first"), [(KILL, "pass", True), ("pass", KILL, False)]
 )
 def test_a_kill_leaves_undone_what_was_under_way_and_nothing_else(
-    inside: str, after: str, first: bool, machine: Machine, server: EmbeddedServer
+    inside: str, after: str, first: bool, machine: Machine, producer: blocking.Blocking
 ) -> None:
     """Faults 86 and 88, guarantee 3: the block repeats unless it was completed."""
     (machine.home / "podcasts.py").write_text(KILLED.format(inside=inside, after=after))
     with machine.running("subscribe", "podcasts:sw", "--processes", "2") as subscriber:
         subscriber.says("subscribed")
         subscriber.says("subscribed")
-        abort_something(machine)
+        abort_something(producer)
         subscriber.says("attempt 1 first True")
         subscriber.says(f"attempt 2 first {first}")
         subscriber.process.terminate()
@@ -178,29 +185,25 @@ async def clicked(event):
 
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_change_of_the_code_is_taken_up_and_an_error_waits_for_the_next(
-    processes: str, machine: Machine, server: EmbeddedServer
+    processes: str, machine: Machine, producer: blocking.Blocking
 ) -> None:
     app = machine.home / "app"
     app.mkdir()
     (app / "podcasts.py").write_text(RELOADED)
     helper = app / "helper.py"
     helper.write_text("WORD = 'one'\n")
-    machine.run("fetch", "https://cdn.example/a", "--id", "ep-5")
-
-    def click() -> None:
-        machine.run("click", "ep-5", "--wait-window", "0")
-
+    fetch = producer.fetch("ep-5", "https://cdn.example/a")
     with machine.running(
         *("subscribe", "podcasts:sw", "--app-dir", "app", "--reload"),
         *("--processes", processes),
     ) as subscriber:
         subscriber.says("subscribed")
-        click()
+        fetch.click()
         subscriber.says("says one")
         helper.write_text("WORD = 'the second'\n")
         subscriber.says(r"changed: helper\.py")
         subscriber.says("subscribed")
-        click()
+        fetch.click()
         subscriber.says("says the second")
         (app / "new.py").write_text("")
         helper.write_text("WORD = \n")
@@ -209,7 +212,7 @@ def test_a_change_of_the_code_is_taken_up_and_an_error_waits_for_the_next(
         helper.write_text("from new import WORD\n")
         (app / "new.py").write_text("WORD = 'three'\n")
         subscriber.says("subscribed")
-        click()
+        fetch.click()
         subscriber.says("says three")
         subscriber.process.terminate()
         code = subscriber.ends()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.timeout(300)
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTS = REPOSITORY / "broker" / "lua"
 FAULTS = {"kill", "stop", "partition", "leave", "cut", "mute", "restart", "late"}
@@ -23,7 +24,7 @@ def torture(*arguments: str | Path) -> tuple[int, dict[str, Any], str]:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=280,
         check=False,
     )
     [line] = ended.stdout.splitlines()
