@@ -67,6 +67,11 @@ def listed(state: ListedState) -> str:
     return f"{FETCHES}:{state}"
 
 
+def bulk(digest: str) -> str:
+    """HASH fingerprint, step, progress of an action on many fetches. Has a TTL."""
+    return f"{PREFIX}bulk:{digest}"
+
+
 def orphans(store: str) -> str:
     """ZSET blob name -> ms when a sweep of the store first saw it unnamed (R16)."""
     return f"{PREFIX}orphans:{store}"

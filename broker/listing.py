@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Self, TypeVar
+from typing import TypeVar
 
 import structlog
-from typing_extensions import override
 
 from broker.connection import Connection
-from broker.keys import FETCHES, FetchKeys, ScopeKeys, listed
+from broker.keys import FetchKeys, ScopeKeys
+from broker.lists import FetchList, Place
 from broker.settings import Settings
-from schemas.errors import InvalidFilter, InvalidMessage, InvalidName
+from schemas.errors import InvalidFilter, InvalidMessage
 from schemas.fetches import FetchState
-from schemas.names import check_scope, is_uid
+from schemas.names import check_scope
 from schemas.queries import EVERYTHING, FetchFilter, ListedState, Searched
 
 T = TypeVar("T")
@@ -30,48 +30,7 @@ EXAMINED = 10_000
 """Fetches that one page looks at, at most."""
 BATCH = 250
 """Fetches that are read in one round trip."""
-_MICROSECONDS = 10**14
-"""What microseconds since the epoch exceed, and no ``seq`` ever does."""
 _SEARCHED = ("id", "title", "hosts", "path", "failureReason", "priority")
-
-
-class Place(NamedTuple):
-    """Where a fetch stands in a list; places compare as the list is ordered."""
-
-    order: int
-    """Its ``seq`` in the lists of a scope; in those of all scopes the microseconds
-    since the epoch at which it was registered, by Redis's clock."""
-    member: str
-
-    @classmethod
-    def parse(cls, cursor: str) -> Self:
-        """Read what ``str`` gives.
-
-        Raises:
-            InvalidFilter: it is no such text.
-        """
-        order, _, member = cursor.partition("/")
-        scope, _, uid = member.partition("/")
-        try:
-            if (
-                order.isascii()
-                and order.isdigit()
-                and check_scope(scope)
-                and is_uid(uid)
-            ):
-                return cls(int(order), member)
-        except (InvalidName, ValueError):
-            pass
-        raise InvalidFilter(f"{cursor!r} is no place in a list: use a page's cursor")
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.order}/{self.member}"
-
-    @property
-    def keys(self) -> FetchKeys:
-        """The keys of the fetch that stands here."""
-        return FetchKeys(*self.member.split("/", 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,30 +49,6 @@ class Page:
         return self.cursor is None
 
 
-@dataclass(frozen=True, slots=True)
-class _List:
-    scope: str | None
-    state: ListedState | None
-
-    @property
-    def key(self) -> str:
-        if self.scope is None:
-            return FETCHES if self.state is None else listed(self.state)
-        keys = ScopeKeys(check_scope(self.scope))
-        return keys.fetches if self.state is None else keys.listed(self.state)
-
-    @property
-    def prefix(self) -> str:
-        """What the names in this list lack."""
-        return "" if self.scope is None else f"{self.scope}/"
-
-    def place(self, cursor: str) -> Place:
-        place = Place.parse(cursor)
-        if (self.scope is None) is (place.order < _MICROSECONDS):
-            raise InvalidFilter(f"{cursor!r} is a place in the lists of other scopes")
-        return place
-
-
 class Listing:
     """The lists of one Redis: of all scopes, or of one."""
 
@@ -130,7 +65,7 @@ class Listing:
             Unreachable: Redis does not answer.
         """
         sizes = await self._connection.ask_all(
-            ("ZCARD", _List(scope, state).key) for state in ListedState
+            ("ZCARD", FetchList(scope, state).key) for state in ListedState
         )
         return dict(zip(ListedState, sizes, strict=True))
 
@@ -157,7 +92,7 @@ class Listing:
                 or state.
             Unreachable: Redis does not answer.
         """
-        chosen = _List(
+        chosen = FetchList(
             _narrowed("scope", scope, filter.scope),
             _narrowed("state", state, filter.state),
         )
@@ -181,9 +116,23 @@ class Listing:
             place = places[-1] if places else place
         return Page(tuple(found), str(place) if more and place else None, examined)
 
+    async def newest(self, scope: str | None = None) -> str:
+        """Return the cursor of a page that begins with the newest fetch of this moment.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        if scope is None:
+            seconds, micros = await self._connection.ask("TIME")
+            order = 1_000_000 * int(seconds) + int(micros) + 1
+        else:
+            hash_ = ScopeKeys(check_scope(scope)).scope_hash
+            order = int(await self._connection.ask("HGET", hash_, "seq") or 0) + 1
+        return str(Place(order, FetchKeys(scope or "all", "0" * 32).member))
+
     async def _after(
         self,
-        chosen: _List,
+        chosen: FetchList,
         place: Place | None,
         count: int,
         *,

@@ -9,7 +9,8 @@ import pytest
 from broker.agenda import Agenda, Verdict
 from broker.connection import Connection
 from broker.keys import FETCHES, FetchKeys, ScopeKeys, listed
-from broker.listing import EXAMINED, Listing, Page, Place
+from broker.listing import EXAMINED, Listing, Page
+from broker.lists import Place
 from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
 from schemas.errors import InvalidFilter
