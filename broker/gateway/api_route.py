@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from http import HTTPStatus
 from typing import Annotated, Any, ClassVar
 
 from fastapi import Depends, Header, Request
@@ -16,7 +17,12 @@ from broker.gateway.access import OurCaller
 from broker.gateway.contents import FORM, content_of, is_form
 from broker.gateway.gateway import OurGateway
 from broker.gateway.once import Call, Replayed, fingerprint, key_of
-from broker.gateway.refusals import NotAcceptable, Refusal, UnsupportedContent
+from broker.gateway.refusals import (
+    NotAcceptable,
+    Refusal,
+    UnsupportedContent,
+    WrongForm,
+)
 from schemas.errors import BackgroundFetchError, Failure
 
 JSON = "application/json"
@@ -44,6 +50,11 @@ class JSONRoute(APIRoute):
                 response = await handle(request)
             except Replayed as replayed:
                 return replayed.response
+            except HTTPException as error:
+                if error.status_code == HTTPStatus.BAD_REQUEST:  # it is not even text
+                    raise WrongForm(str(error.detail)) from error
+                await _give_up(request, error)
+                raise
             except BaseException as error:
                 await _give_up(request, error)
                 raise

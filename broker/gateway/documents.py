@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 
 from broker.gateway import refusals
+from broker.gateway.access import Forbidden, TooMany
 from broker.gateway.forms import FetchForm
 from broker.gateway.problems import Problem, kind_of, kinds
 from schemas import errors
@@ -32,6 +34,7 @@ TAGS = [
         "name": "deliveries",
         "description": "Events, for subscribers in any language.",
     },
+    {"name": "events", "description": "What happens, as server-sent events."},
     {"name": "scopes", "description": "Who owns fetches, and the rules for them."},
     {"name": "automation", "description": "WebDriver's extension command."},
     {"name": "problems", "description": "What errors mean."},
@@ -42,6 +45,8 @@ _COMMON = (
     refusals.WrongForm,
     errors.InvalidName,
     refusals.NotAcceptable,
+    Forbidden,
+    TooMany,
     errors.Unreachable,
 )
 
@@ -56,6 +61,7 @@ def problems(*others: type[Exception]) -> dict[int | str, dict[str, Any]]:
     for each in dict.fromkeys((*_COMMON, *others)):
         kind = known[kind_of(each)]
         found.setdefault(kind.status, []).append(f"`{kind.type}`: {kind.title}")
+    found.setdefault(HTTPStatus.UNAUTHORIZED, ["Who sends this is not known."])
     return {status: _response(told) for status, told in found.items()}
 
 

@@ -26,9 +26,23 @@ class MatchQuery:
         list[str] | None,
         Query(description="of the request, as `Accept: text/html`, for `Vary`"),
     ] = None
-    ignore_search: Annotated[bool, Query(alias="ignoreSearch")] = False
-    ignore_method: Annotated[bool, Query(alias="ignoreMethod")] = False
-    ignore_vary: Annotated[bool, Query(alias="ignoreVary")] = False
+    ignore_search: Annotated[
+        bool,
+        Query(
+            alias="ignoreSearch",
+            description="compare no query",
+        ),
+    ] = False
+    ignore_method: Annotated[
+        bool, Query(alias="ignoreMethod", description="compare no method")
+    ] = False
+    ignore_vary: Annotated[
+        bool,
+        Query(
+            alias="ignoreVary",
+            description="pass over the `Vary` of responses",
+        ),
+    ] = False
 
     async def records(
         self, fetch: BackgroundFetchRegistration

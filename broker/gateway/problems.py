@@ -142,6 +142,7 @@ def tell_problems(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _wrong_form)
     app.add_exception_handler(ClientDisconnect, _nobody)
+    app.add_exception_handler(Exception, _broken)
 
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
@@ -184,6 +185,11 @@ async def _wrong_form(request: Request, error: Exception) -> JSONResponse:
 async def _nobody(request: Request, error: Exception) -> JSONResponse:
     # Nobody reads this: the client has gone before it had sent everything.
     return answer(plain(HTTPStatus.BAD_REQUEST, "the request has no end"))
+
+
+async def _broken(request: Request, error: Exception) -> JSONResponse:
+    # What it was is in the log alone: strangers may read this.
+    return answer(plain(HTTPStatus.INTERNAL_SERVER_ERROR, "this is an error of ours"))
 
 
 def plain(status: HTTPStatus, detail: str) -> Problem:

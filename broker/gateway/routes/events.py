@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, HTTPException, Query
 from fastapi.responses import StreamingResponse
 
 from broker.gateway.access import Role, needs
+from broker.gateway.documents import problems
 from broker.gateway.gateway import OurGateway
 from broker.gateway.live import TYPES, Reader, Wanted, tell
 from broker.gateway.refusals import NotFound
@@ -116,7 +117,11 @@ async def scope_events(
     return _told(gateway, reader, last_event_id)
 
 
-@router.get("/scopes/{scope}/fetches/{uid}/events", response_class=EventStream)
+@router.get(
+    "/scopes/{scope}/fetches/{uid}/events",
+    response_class=EventStream,
+    responses=problems(NotFound),
+)
 async def fetch_events(
     scope: str,
     uid: str,

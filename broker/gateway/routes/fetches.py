@@ -67,7 +67,9 @@ async def get_settled(fetch: OurFetch, wait: Wait = 0) -> SettlementView:
 )
 async def get_event(
     fetch: OurFetch,
-    event: Annotated[str, Path(examples=["backgroundfetchclick.1"])],
+    event: Annotated[
+        str, Path(description="its name", examples=["backgroundfetchclick.1"])
+    ],
     wait: Wait = 0,
 ) -> SettlementView:
     """Tell whether every subscriber is done with an event, as that of a click.

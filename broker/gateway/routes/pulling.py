@@ -21,7 +21,7 @@ from broker.gateway.deliveries import (
     PullForm,
     PullView,
 )
-from broker.gateway.documents import problems
+from broker.gateway.documents import WRITING, problems
 from broker.gateway.gateway import OurGateway
 from broker.gateway.polling import poll
 from broker.gateway.refusals import NotFound, StaleDeliveries, WrongForm
@@ -36,7 +36,7 @@ router = APIRouter(
     tags=["deliveries"],
     route_class=JSONRoute,
     dependencies=[needs(Role.SUBSCRIBER)],
-    responses=problems(NotFound, InvalidState),
+    responses=problems(*WRITING, NotFound, InvalidState),
 )
 
 Name = Annotated[str, Path(description="a subscriber", examples=["billing"])]
