@@ -133,6 +133,8 @@ class FetchState(Message):
     """Milliseconds since the epoch, by Redis's clock."""
     settled_at: int = 0
     """The same of its end; 0 while it is active."""
+    seq: int = 0
+    """Which one of its scope it is: a fetch that was registered later has a higher."""
     version: int = 0
     """Rises with every change; a state with a lower version is older."""
 

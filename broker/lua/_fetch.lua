@@ -16,7 +16,7 @@ local PUBLIC = {
   result = 'text', failureReason = 'text', baseUrl = 'text',
   downloadTotal = 'number', downloaded = 'number', uploadTotal = 'number',
   uploaded = 'number', records = 'number', openRecords = 'number',
-  createdAt = 'number', settledAt = 'number', version = 'number',
+  createdAt = 'number', settledAt = 'number', version = 'number', seq = 'number',
   recordsAvailable = 'flag', pausable = 'flag', paused = 'flag', prompt = 'flag',
 }
 
