@@ -65,7 +65,7 @@ class Plan:
                 if start >= near or end - near >= self._least
             ]
         if not gaps:
-            return self._split()
+            return self._split(edge)
         start, end = gaps[0]
         # No rest that is not worth a stream of its own.
         if end - start >= share + self._least:
@@ -93,14 +93,19 @@ class Plan:
             edge = max(edge, end)
         yield edge, self.length
 
-    def _split(self) -> Segment | None:
-        """Take over the second half of what a stream has most of."""
-        longest = max(
-            self.active, key=lambda segment: segment.end - segment.at, default=None
-        )
-        if longest is None or longest.end - longest.at < 2 * self._least:
+    def _split(self, edge: int) -> Segment | None:
+        """Take over the second half of what a stream has most of.
+
+        What the main stream has passed, before an answer proved it, is no one's.
+        """
+
+        def left(segment: Segment) -> int:
+            return segment.end - max(segment.at, edge)
+
+        longest = max(self.active, key=left, default=None)
+        if longest is None or left(longest) < 2 * self._least:
             return None
-        middle = (longest.at + longest.end) // 2
+        middle = longest.end - left(longest) // 2
         end, longest.end = longest.end, middle
         return self._add(middle, end)
 

@@ -80,6 +80,17 @@ class Model:
         assert all(self.brought[: self.edge])
 
 
+def test_what_the_main_stream_has_passed_is_not_shared() -> None:
+    """Before an answer proved it, a segment stops nobody."""
+    model = Model(80, 2)
+    asked = model.begin()
+    model.advance_main(80)
+
+    assert asked is not None
+    assert (model.edge, asked.proved) == (80, False)
+    assert model.begin() is None
+
+
 @given(st.data())
 def test_segments_cover_the_file_exactly_whatever_ends_or_fails_first(
     data: st.DataObject,
