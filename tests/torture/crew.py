@@ -136,8 +136,8 @@ class Crew:
     async def _be_late(self, *patience: float) -> bool:
         try:
             happened = await self._late.happen(self._places, *patience)
-        except TimeoutError:
-            self.complaints.append("what a stopped process held was not taken over")
+        except TimeoutError as error:
+            self.complaints.append(f"late: {error}")
             return True
         if happened:
             process, began = happened

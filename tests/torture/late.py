@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,7 +60,7 @@ class LateAcknowledgement:
             self._trap.set()
             if not await _soon(self._caught, patience) and self._trap.withdraw():
                 return None
-            await _until(self._caught)
+            await _until(self._caught, "what was caught was not told")
             try:
                 return await self._wake(places, began)
             finally:
@@ -73,11 +74,13 @@ class LateAcknowledgement:
         process, delivery = caught
         for place in places:
             if place.process == process:
+                if place.away.locked():  # it is to leave, or was killed
+                    break
                 async with place.away:
-                    if place.process != process:
-                        break
                     await self._outlive(process, delivery)
                     return process, began
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGCONT)
         return None
 
     async def _outlive(self, process: int, delivery: str) -> None:
@@ -89,10 +92,10 @@ class LateAcknowledgement:
             return await self._holder(delivery) not in (None, process) or await told()
 
         try:
-            await _until(taken_over)
+            await _until(taken_over, f"{delivery} of {process} was not taken over")
         finally:
             os.kill(process, signal.SIGCONT)
-        await _until(told)
+        await _until(told, f"{process} did not come to the end of {delivery}")
 
     async def _caught(self) -> bool:
         return self._trap.caught() is not None
@@ -108,6 +111,6 @@ async def _soon(question: Callable[[], Awaitable[bool]], seconds: float) -> bool
     return True
 
 
-async def _until(question: Callable[[], Awaitable[bool]]) -> None:
+async def _until(question: Callable[[], Awaitable[bool]], otherwise: str) -> None:
     if not await _soon(question, _PATIENCE):
-        raise TimeoutError
+        raise TimeoutError(otherwise)
