@@ -10,8 +10,6 @@ import asyncio
 import signal
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
-from functools import partial
 
 import structlog
 
@@ -26,27 +24,17 @@ from broker.tasks import cancel_all
 from schemas.errors import (
     ConfigError,
     Failure,
-    InvalidState,
-    QuotaExceeded,
     StorageError,
 )
 from workers.beat import beat_for_ever
 from workers.dispatch import Dispatcher, Observer
 from workers.housekeeping import Housekeeping
+from workers.inflow import Inflow
 from workers.keeper import Keeper
 from workers.reclaim import Reclaimer
 from workers.service_worker import ServiceWorker
 
 log = structlog.get_logger()
-
-BLOCK = timedelta(seconds=1)
-READ_AT_ONCE = 100
-HEAD_START = 3
-"""Turns of the loop in which what was read is sent to begin; the next read waits."""
-PAUSE_SECONDS = 1.0
-"""How long Redis is left alone after it did not answer."""
-HAND_BACK_SECONDS = 5.0
-"""How long what the grace has cut short may take to hand its deliveries back."""
 
 
 class Runtime:
@@ -66,9 +54,6 @@ class Runtime:
         self._redis_url = redis_url
         self._observer = observer or _ignore
         self._stopping = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._entries: set[str] = set()
-        self._freed = asyncio.Event()
 
     def stop(self) -> None:
         """Take no more events; running listeners have the grace to end."""
@@ -105,6 +90,7 @@ class Runtime:
         dispatcher = Dispatcher(
             self._worker, manager, subscription, self._settings, self._observer
         )
+        inflow = Inflow(subscription, dispatcher.handle, self._settings.handlers)
         keeper = Keeper(
             manager.connection.url,
             self._settings,
@@ -122,11 +108,9 @@ class Runtime:
         keeper.start()
         log.info("subscribed", scope=self._worker.scope, subscriber=self._worker.name)
         background = [
-            asyncio.create_task(self._read(subscription, dispatcher)),
+            asyncio.create_task(inflow.run()),
             asyncio.create_task(
-                housekeeping.run(
-                    self._entries, self._room, partial(self._admit, dispatcher)
-                )
+                housekeeping.run(inflow.entries, inflow.room_for_due, inflow.admit)
             ),
             asyncio.create_task(reclaimer.run()),
             asyncio.create_task(
@@ -140,7 +124,7 @@ class Runtime:
         finally:
             await cancel_all(background)
             dispatcher.close()
-            await self._drain()
+            await inflow.drain(self._settings.grace)
             await asyncio.to_thread(keeper.stop)
 
     async def _until_stopped(self, background: list[asyncio.Task[None]]) -> None:
@@ -153,71 +137,6 @@ class Runtime:
                     task.result()
         finally:
             await cancel_all([stopped])
-
-    async def _read(self, subscription: Subscription, dispatcher: Dispatcher) -> None:
-        answer_lost = False
-        while True:
-            try:
-                if answer_lost:
-                    await subscription.join(again=True)
-                    self._admit(dispatcher, await subscription.pending())
-                    answer_lost = False
-                free = await self._free()
-                rows = await subscription.read(min(free, READ_AT_ONCE), BLOCK)
-                self._admit(dispatcher, rows)
-                for _ in range(HEAD_START):
-                    await asyncio.sleep(0)
-            except (Failure, QuotaExceeded) as error:
-                log.warning("subscriber_waits_for_redis", error=str(error))
-                answer_lost = True
-                await asyncio.sleep(PAUSE_SECONDS)
-                await subscription.reconnect()
-            except InvalidState as error:  # somebody removed the subscriber (R21)
-                log.error("subscriber_removed", error=str(error))
-                self.stop()
-                return
-
-    async def _free(self) -> int:
-        """Wait until another delivery can be handled; return how many can.
-
-        What cannot be handled here is left for other processes to read.
-        """
-        while (room := self._room()) < 1:
-            self._freed.clear()
-            await self._freed.wait()
-        return room
-
-    def _room(self) -> int:
-        """How many more deliveries can be handled."""
-        return max(0, self._settings.handlers - len(self._tasks))
-
-    def _admit(self, dispatcher: Dispatcher, rows: list[tuple[str, bytes]]) -> None:
-        """Handle entries that are not at work here; such a one is found stranded."""
-        for entry, message in rows:
-            if entry in self._entries:
-                continue
-            task = asyncio.create_task(dispatcher.handle(entry, message))
-            self._tasks.add(task)
-            self._entries.add(entry)
-            task.add_done_callback(partial(self._ended, entry))
-
-    def _ended(self, entry: str, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self._entries.discard(entry)
-        self._freed.set()
-
-    async def _drain(self) -> None:
-        """Give running listeners the grace, then hand their deliveries back (R20)."""
-        if self._tasks:
-            log.info("draining", deliveries=len(self._tasks))
-            await asyncio.wait(
-                self._tasks, timeout=self._settings.grace.total_seconds()
-            )
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:  # a second cancellation would stop them from handing back
-            await asyncio.wait(self._tasks, timeout=HAND_BACK_SECONDS)
-        await cancel_all(self._tasks)
 
 
 def run(runtime: Runtime) -> None:
