@@ -41,7 +41,7 @@ class Gateway:
             Unreachable: there is no Redis.
         """
         self.connection = Connection(self.settings.found_redis())
-        self._shared = Shared.of(self.connection, self.settings)
+        self.shared = Shared.of(self.connection, self.settings)
         await self.connection.ping()
         self._feed = Feed(self.connection)
 
@@ -62,7 +62,7 @@ class Gateway:
         await self.feed.aclose()
         for manager in self._managers.values():
             await manager.aclose()
-        await self._shared.aclose()
+        await self.shared.aclose()
         await self.connection.aclose()
 
     @asynccontextmanager
@@ -75,7 +75,7 @@ class Gateway:
         check_scope(scope)
         if scope not in self._managers:
             self._managers[scope] = BackgroundFetchManager(
-                self.connection, self.settings, scope, self._base_url, self._shared
+                self.connection, self.settings, scope, self._base_url, self.shared
             )
         self._managers.move_to_end(scope)
         self._users[scope] += 1

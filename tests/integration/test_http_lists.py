@@ -97,3 +97,49 @@ async def test_a_scope_is_listed_and_removed(
     assert (scope["scope"], scope["active"], scope["removing"]) == (SCOPE, 1, False)
     assert (removed.status_code, again.status_code) == (204, 404)
     assert (await gateway.get("/api/v1/scopes")).json() == {"items": []}
+
+
+async def test_all_that_match_are_acted_on(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    """With the same key nothing is done twice (R23)."""
+    for number in range(3):
+        await manager.fetch(f"ep-{number}", URL)
+    key = {"Idempotency-Key": "all"}
+    order = {"action": "abort", "filter": "id:ep-*"}
+
+    first = await gateway.post(f"{FETCHES}/actions", json=order, headers=key)
+    again = await gateway.post(f"{FETCHES}/actions", json=order, headers=key)
+    everywhere = await gateway.post(
+        "/api/v1/fetches/actions", json={"action": "retry", "filter": "id:ep-0"}
+    )
+    elsewhere = await gateway.post(
+        f"{FETCHES}/actions", json={"action": "abort", "filter": "scope:other"}
+    )
+
+    numbers = {"matched": 3, "done": 3, "skipped": 0, "failed": 0, "told": []}
+    assert first.json() == again.json() == numbers
+    assert everywhere.json()["done"] == 1
+    assert await manager.get_ids() == ["ep-0"]
+    assert elsewhere.status_code == 422
+
+
+async def test_a_fetch_is_retried_and_forgotten(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    """BF-DISP-03: an active one is not forgotten, and the answer has the fix."""
+    old = await manager.fetch("x", URL)
+    active = await gateway.delete(f"{FETCHES}/{old.uid}")
+    await old.abort()
+
+    new = await gateway.post(f"{FETCHES}/{old.uid}/retry")
+    forgotten = await gateway.delete(f"{FETCHES}/{old.uid}?force=true")
+    gone = await gateway.get(f"{FETCHES}/{old.uid}")
+
+    assert (active.status_code, "abort it first" in active.json()["detail"]) == (
+        409,
+        True,
+    )
+    assert (new.status_code, new.json()["id"]) == (201, "x")
+    assert new.headers["location"] == f"{FETCHES}/{new.json()['uid']}"
+    assert (forgotten.status_code, gone.status_code) == (204, 404)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request, Response
 
 from broker.gateway.access import Role, needs
 from broker.gateway.api_route import JSONRoute, OurCall
@@ -14,14 +14,29 @@ from broker.gateway.once import Call
 from broker.gateway.paths import OurFetch
 from broker.gateway.refusals import NotFound
 from broker.gateway.routes.fetches import shown
+from broker.gateway.routes.registering import REGISTERED, location
 from broker.gateway.views import AbortView, ClickView, FetchView
-from schemas.errors import InvalidState
+from schemas.errors import (
+    DuplicateFetch,
+    InvalidState,
+    NoActiveWorker,
+    NotAllowed,
+    RejectedFetch,
+)
 
 router = APIRouter(
     prefix="/scopes/{scope}/fetches/{uid}",
     tags=["actions"],
     route_class=JSONRoute,
     dependencies=[needs(Role.PRODUCER)],
+    responses=problems(*WRITING, NotFound, InvalidState),
+)
+
+forgetting = APIRouter(
+    prefix="/scopes/{scope}/fetches/{uid}",
+    tags=["actions"],
+    route_class=JSONRoute,
+    dependencies=[needs(Role.OPERATOR)],
     responses=problems(*WRITING, NotFound, InvalidState),
 )
 
@@ -80,6 +95,48 @@ async def release_fetch(
     """End the producer's hold: the records need not be kept for it any longer."""
     await fetch.release()
     return await shown(manager, fetch)
+
+
+@router.post(
+    "/retry",
+    status_code=201,
+    responses=REGISTERED
+    | problems(
+        *WRITING,
+        NotFound,
+        InvalidState,
+        DuplicateFetch,
+        NoActiveWorker,
+        NotAllowed,
+        RejectedFetch,
+    ),
+    summary="Retry",
+)
+async def retry_fetch(
+    request: Request, response: Response, fetch: OurFetch, call: OurCall
+) -> FetchView:
+    """Register a fetch that failed, or was aborted, once more; return the new one.
+
+    It has the same id, requests and options.
+    """
+    again = await fetch.retry(token=_token(call))
+    response.headers["Location"] = location(request, again)
+    return FetchView.of(again.state)
+
+
+@forgetting.delete("", status_code=204, summary="Forget")
+async def forget_fetch(
+    fetch: OurFetch,
+    call: OurCall,
+    force: Annotated[
+        bool, Query(description="also where events are not settled: they expire")
+    ] = False,
+) -> None:
+    """Delete a fetch that has ended, now rather than when its retention ends.
+
+    An active one is refused: abort it first.
+    """
+    await fetch.forget(force=force)
 
 
 def _token(call: Call | None) -> str | None:

@@ -17,6 +17,7 @@ from broker.gateway.gateway import OurGateway, OurManager
 from broker.gateway.refusals import WrongForm
 from broker.gateway.routes.fetches import shown
 from broker.gateway.views import FetchView
+from broker.registration import BackgroundFetchRegistration
 from schemas import errors
 
 router = APIRouter(
@@ -41,6 +42,18 @@ _BODY: dict[str, Any] = {
         },
     },
 }
+REGISTERED: dict[int | str, dict[str, Any]] = {
+    201: {
+        "description": "It is registered, and goes on by itself.",
+        "headers": {
+            "Location": {
+                "description": "where it is shown",
+                "schema": {"type": "string"},
+            }
+        },
+    }
+}
+"""What is answered where a fetch is registered."""
 
 
 @router.post(
@@ -48,15 +61,7 @@ _BODY: dict[str, Any] = {
     status_code=201,
     dependencies=[needs(Role.PRODUCER)],
     responses={
-        201: {
-            "description": "It is registered, and goes on by itself.",
-            "headers": {
-                "Location": {
-                    "description": "where it is shown",
-                    "schema": {"type": "string"},
-                }
-            },
-        },
+        **REGISTERED,
         **problems(
             *WRITING,
             errors.RejectedFetch,
@@ -106,6 +111,10 @@ async def register_fetch(
         priority=form.priority,
         token=call.token if call is not None else None,
     )
-    here = request.url_for("get_fetch", scope=manager.scope, uid=registration.uid)
-    response.headers["Location"] = here.path
+    response.headers["Location"] = location(request, registration)
     return FetchView.of(registration.state)
+
+
+def location(request: Request, fetch: BackgroundFetchRegistration) -> str:
+    """The address of a fetch."""
+    return request.url_for("get_fetch", scope=fetch.scope, uid=fetch.uid).path
