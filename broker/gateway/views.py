@@ -52,6 +52,7 @@ class FetchView(View):
     base_url: str
     created_at: str | None = Field(examples=["2026-11-22T18:30:00.000Z"])
     settled_at: str | None
+    seq: int = Field(description="rises from one fetch of the scope to the next")
     version: int = Field(description="rises with every change")
     waiting: str = Field("", description="why it does not begin, for people")
 
