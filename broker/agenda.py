@@ -171,7 +171,7 @@ class Agenda:
 
     async def purged(self, keys: FetchKeys) -> None:
         """Forget the records of a released fetch whose bytes are deleted."""
-        kept = {keys.fetch, keys.events, keys.tokens, keys.requests}
+        kept = {keys.fetch, keys.events, keys.tokens, keys.requests, keys.journal}
         gone = [key for key in keys.all() if key not in kept]
         await self._connection.run(
             "purged",

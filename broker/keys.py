@@ -267,6 +267,11 @@ class FetchKeys:
         """HASH call token -> answer, so that a repeated call repeats it (R23)."""
         return self.fetch + ":tokens"
 
+    @property
+    def journal(self) -> str:
+        """LIST of what happened to this fetch, see ``lua/_journal.lua``; bounded."""
+        return self.fetch + ":journal"
+
     @classmethod
     def naming(cls) -> tuple[str, tuple[str, ...]]:
         """A pattern, and ends that tell which of its keys can name a blob (R16)."""
@@ -290,6 +295,7 @@ class FetchKeys:
             self.events,
             self.readers,
             self.tokens,
+            self.journal,
         )
 
 

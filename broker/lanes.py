@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from broker.context import context
 from broker.keys import FetchKeys
 from broker.places import places
 from broker.policies import POLICY
+from broker.processes import host_name
 from broker.settings import Settings, milliseconds
 from schemas.fetches import FetchState
 from schemas.policies import ScopePolicy
@@ -134,6 +136,7 @@ class LaneHold:
                 settings.max_lanes,
                 settings.lane_size,
                 want,
+                f"{host_name()}:{os.getpid()}",
                 *self._place_arguments,
             ],
         )

@@ -10,11 +10,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from broker.cli.exits import ExitCode
+from broker.cli.many import (
+    AnyId,
+    FilterText,
+    StateName,
+    Token,
+    act_on_many,
+    asked,
+    only,
+)
 from broker.cli.options import JSON, FetchId, RedisURL, ScopeName, duration_option
 from broker.cli.output import put, put_json, say
 from broker.cli.running import in_scope
 from broker.cli.show import found
+from broker.cli.sure import Yes
 from broker.plain import as_plain
+from schemas.bulk import Action
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
@@ -25,16 +36,24 @@ WINDOW_SECONDS = 5
 
 
 def abort(
-    id: FetchId,
+    id: AnyId = None,
+    filter: FilterText = None,
+    state: StateName = None,
+    token: Token = None,
+    yes: Yes = False,
     scope: ScopeName = "default",
     redis_url: RedisURL = None,
     json: JSON = False,
 ) -> int:
-    """Abort an active fetch.
+    """Abort an active fetch, or with --filter every one that matches.
 
     Exits 1 if there is none with this id: no fetch ever had it, or it has ended.
     """
-    return in_scope(scope, redis_url, partial(_abort, id, json))
+    wanted = asked(filter, state, scope)
+    if (one := only(id, wanted)) is not None:
+        return in_scope(scope, redis_url, partial(_abort, one, json))
+    assert wanted is not None
+    return act_on_many(Action.ABORT, wanted, redis_url, token=token, yes=yes, json=json)
 
 
 async def _abort(id: str, json: bool, manager: BackgroundFetchManager) -> int:
@@ -48,7 +67,11 @@ async def _abort(id: str, json: bool, manager: BackgroundFetchManager) -> int:
 
 
 def pause(
-    id: FetchId,
+    id: AnyId = None,
+    filter: FilterText = None,
+    state: StateName = None,
+    token: Token = None,
+    yes: Yes = False,
     scope: ScopeName = "default",
     redis_url: RedisURL = None,
     json: JSON = False,
@@ -56,13 +79,21 @@ def pause(
     """Pause an active fetch: what has arrived is kept, and gone on with by `resume`.
 
     Only if all of its requests are GET. Exits 0 too if it is paused already, and 1 if
-    there is no active fetch with this id.
+    there is no active fetch with this id. With --filter every one that matches.
     """
-    return in_scope(scope, redis_url, partial(_pause, id, True, json))
+    wanted = asked(filter, state, scope)
+    if (one := only(id, wanted)) is not None:
+        return in_scope(scope, redis_url, partial(_pause, one, True, json))
+    assert wanted is not None
+    return act_on_many(Action.PAUSE, wanted, redis_url, token=token, yes=yes, json=json)
 
 
 def resume(
-    id: FetchId,
+    id: AnyId = None,
+    filter: FilterText = None,
+    state: StateName = None,
+    token: Token = None,
+    yes: Yes = False,
     scope: ScopeName = "default",
     redis_url: RedisURL = None,
     json: JSON = False,
@@ -70,9 +101,15 @@ def resume(
     """Let a paused fetch go on, or approve one that waits for permission.
 
     `abort` refuses it. Exits 0 too if it was not paused, and 1 if there is no active
-    fetch with this id.
+    fetch with this id. With --filter every one that matches.
     """
-    return in_scope(scope, redis_url, partial(_pause, id, False, json))
+    wanted = asked(filter, state, scope)
+    if (one := only(id, wanted)) is not None:
+        return in_scope(scope, redis_url, partial(_pause, one, False, json))
+    assert wanted is not None
+    return act_on_many(
+        Action.RESUME, wanted, redis_url, token=token, yes=yes, json=json
+    )
 
 
 async def _pause(

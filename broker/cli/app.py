@@ -17,8 +17,10 @@ from broker.cli import (
     act,
     dead,
     doctor,
+    ended,
     fetch,
     health,
+    listed,
     origins,
     replay,
     rq_dashboard,
@@ -56,13 +58,15 @@ def command_line() -> typer.Typer:
     )
     app.callback()(_root)
     app.command()(fetch.fetch)
-    app.command("list")(show.list_)
+    app.command("list")(listed.list_)
     app.command()(show.get)
     app.command()(show.watch)
     app.command()(act.abort)
     app.command()(act.pause)
     app.command()(act.resume)
     app.command()(act.click)
+    app.command()(ended.retry)
+    app.command()(ended.forget)
     app.add_typer(dead.command_line(), name="dead")
     app.add_typer(subscribers.command_line(), name="subscribers")
     app.command()(subscribers.unsubscribe)

@@ -1,10 +1,9 @@
-"""``bgfetch list``, ``get`` and ``watch``: what there is, and how it is getting on."""
+"""``bgfetch get`` and ``watch``: how a fetch is getting on, and how it got there."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,14 +14,13 @@ from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, FetchId, RedisURL, ScopeName, WaitTimeout
 from broker.cli.output import (
     amount,
-    is_terminal,
     outcome,
     put,
     put_json,
     say,
     table,
 )
-from broker.cli.quantities import seconds, shown_duration, shown_size
+from broker.cli.quantities import seconds
 from broker.cli.running import first_of, in_scope
 from broker.plain import as_plain, iso
 
@@ -31,78 +29,13 @@ if TYPE_CHECKING:
     from broker.registration import BackgroundFetchRegistration
     from schemas.fetches import FetchState
 
-COLUMNS = ("id", "state", "downloaded", "total", "created", "title")
-
-
-def list_(
-    all: Annotated[
-        bool, typer.Option("--all", "-a", help="ended ones too, newest first")
-    ] = False,
-    limit: Annotated[
-        int, typer.Option(min=1, metavar="N", help="with --all: at most so many")
-    ] = 100,
-    cursor: Annotated[
-        str | None,
-        typer.Option(metavar="CURSOR", help="with --all: the page that follows"),
-    ] = None,
-    scope: ScopeName = "default",
-    redis_url: RedisURL = None,
-    json: JSON = False,
-) -> int:
-    """List the active fetches, oldest first."""
-    look = partial(_history, limit, cursor) if all else _active
-    states, reasons = in_scope(scope, redis_url, partial(_with_reasons, look))
-    if json:
-        put_json([_as_json(state, reasons) for state in states])
-    elif states or not is_terminal():
-        table(COLUMNS, [_row(state) for state in states])
-    else:
-        say(f"no fetches in scope {scope!r}" if all else "no active fetches")
-    return ExitCode.OK
-
-
-async def _with_reasons(
-    look: Callable[[BackgroundFetchManager], Awaitable[list[FetchState]]],
-    manager: BackgroundFetchManager,
-) -> tuple[list[FetchState], Mapping[str, str]]:
-    from broker.places import waiting
-
-    states = await look(manager)
-    return states, await waiting(manager.connection, manager.settings, states)
-
-
-def _as_json(state: FetchState, reasons: Mapping[str, str]) -> dict[str, Any]:
-    return as_plain(state) | {"waiting": reasons.get(state.uid, "")}
-
-
-async def _history(
-    limit: int, cursor: str | None, manager: BackgroundFetchManager
-) -> list[FetchState]:
-    page = await manager.history_page(limit=limit, cursor=cursor)
-    if page.cursor is not None:
-        say(f"there are more: --cursor {page.cursor}")
-    return list(page.items)
-
-
-async def _active(manager: BackgroundFetchManager) -> list[FetchState]:
-    found = await asyncio.gather(*map(manager.get, await manager.get_ids()))
-    return [registration.state for registration in found if registration is not None]
-
-
-def _row(state: FetchState) -> tuple[str, ...]:
-    if not is_terminal():
-        numbers = str(state.downloaded), str(state.download_total)
-        created = iso(state.created_at) or ""
-    else:
-        total = shown_size(state.download_total) if state.download_total else ""
-        numbers = shown_size(state.downloaded), total
-        age = timedelta(seconds=max(0.0, time.time() - state.created_at / 1000))
-        created = f"{shown_duration(age)} ago"
-    return (state.id, outcome(state), *numbers, created, state.title)
-
 
 def get(
     id: FetchId,
+    timeline: Annotated[
+        bool,
+        typer.Option("--timeline", help="also what happened to it, and its deliveries"),
+    ] = False,
     scope: ScopeName = "default",
     redis_url: RedisURL = None,
     json: JSON = False,
@@ -111,10 +44,18 @@ def get(
 
     Of several with this id it is the newest.
     """
-    return in_scope(scope, redis_url, partial(_get, id, json))
+    return in_scope(scope, redis_url, partial(_get, id, timeline, json))
 
 
-async def _get(id: str, json: bool, manager: BackgroundFetchManager) -> int:
+def fetch_as_json(state: FetchState, reasons: Mapping[str, str]) -> dict[str, Any]:
+    """A fetch, and by uid why one has to wait."""
+    return as_plain(state) | {"waiting": reasons.get(state.uid, "")}
+
+
+async def _get(
+    id: str, timeline: bool, json: bool, manager: BackgroundFetchManager
+) -> int:
+    from broker.cli.life import life_of
     from broker.cli.origins import reasons_to_wait
     from broker.cli.records import records_of
     from broker.places import waiting
@@ -126,12 +67,14 @@ async def _get(id: str, json: bool, manager: BackgroundFetchManager) -> int:
     state = registration.state
     reasons = await waiting(manager.connection, manager.settings, [state])
     origins = await reasons_to_wait(manager, records)
+    life = await life_of(manager, state) if timeline else None
     if json:
         rows = [
             record.as_json() | {"waitsFor": record.waits_for(origins)}
             for record in records
         ]
-        put_json(_as_json(state, reasons) | {"recordList": rows})
+        told = fetch_as_json(state, reasons) | {"recordList": rows}
+        put_json(told | (life.as_json() if life else {}))
         return ExitCode.OK
     for line in _described(state, reasons.get(state.uid, "")):
         put(line)
@@ -147,6 +90,8 @@ async def _get(id: str, json: bool, manager: BackgroundFetchManager) -> int:
     ]
     if rows_:
         table(("result", "status", "bytes", "URL", "reason"), rows_)
+    if life is not None:
+        life.put()
     return ExitCode.OK
 
 

@@ -102,6 +102,7 @@ local function settle_delivery(record, outcome, failures, attempt, nonce, consum
   done_with[#done_with + 1] = entry
   not_due[#not_due + 1] = delivery
   not_leased[#not_leased + 1] = delivery
+  note(outcome, event, subscriber, attempt)
   if outcome ~= 'acked' or attempt > 1 then
     redis.call('HDEL', events, field .. '|history')
   end

@@ -10,6 +10,7 @@ local retention, release_grace = tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 --@include _lists
+--@include _journal
 
 local PUBLIC = {
   uid = 'text', id = 'text', scope = 'text', title = 'text', icons = 'text',

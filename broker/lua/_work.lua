@@ -16,6 +16,7 @@ local function end_dead_lanes(line)
     local _, deadline, job = parse_lane(all[i + 1])
     if deadline <= now then
       disband(all[i])
+      note('lane-lost', 'lane ' .. all[i])
       redis.call('ZREM', line.places, job)
       dead[#dead + 1] = job
     end

@@ -83,6 +83,7 @@ local function begin(nonce, version)
   end
   if status ~= 'held' then
     attempt = attempt + 1
+    note('begun', event, subscriber, attempt, consumer)
   end
   write_delivery('held', failures, attempt, nonce, consumer)
   leased[#leased + 1] = now + lease

@@ -27,6 +27,8 @@ if ARGV[9] == '1' then
   redis.call('HINCRBY', scope, 'attempts:failed', 1)
 end
 remember(attempt, consumer, ARGV[9] == '1', ARGV[12])
+note(ARGV[9] == '1' and 'failed' or 'handed-back', event, subscriber, attempt,
+  string.sub(ARGV[12], 1, 200))
 redis.call('ZREM', leases, delivery)
 if failures >= tonumber(ARGV[11]) then
   write_delivery('dead', failures, attempt, holder, consumer)

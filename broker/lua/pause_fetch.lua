@@ -24,6 +24,7 @@ elseif state[3] == '1' then
 end
 redis.call('HSET', fetch, 'paused', 1, 'pausedAt', now)
 relist(':active', ':paused')
+note('paused')
 redis.call('HSET', KEYS[10], ARGV[5], 1)
 announce()
 

@@ -49,6 +49,19 @@ local function note_failure(index, result)
   end
 end
 
+-- Tell people that an attempt came to nothing. Delay 0 only gives the record back.
+local function note_attempt(index, result, delay, record)
+  local ends = result ~= '' and result ~= 'success'
+  if not ends and (result ~= '' or delay == '-' or delay == '0') then
+    return
+  end
+  local read, state = pcall(cmsgpack.unpack, record)
+  local detail = read and type(state) == 'table' and state.detail or ''
+  local what = ends and result or 'again in ' .. delay .. ' ms'
+  note(ends and 'record-failed' or 'record-waits',
+    'record ' .. index .. ': ' .. what .. (detail == '' and '' or ', ' .. string.sub(detail, 1, 200)))
+end
+
 local REPORT = '^(%d+) (%d+) (%d+) (%S+) (%S+)$'
 local function apply(i)
   local index, stored, sent, result, delay = string.match(ARGV[i], REPORT)
@@ -67,6 +80,7 @@ local function apply(i)
   if record ~= '' then
     redis.call('HSET', records, index, record)
   end
+  note_attempt(index, result, delay, record)
   if result ~= '' then
     redis.call('ZREM', claims, index)
     open = open - 1

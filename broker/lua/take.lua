@@ -4,6 +4,7 @@
 -- then _places.lua's
 -- ARGV[1..4] see _fetch.lua   ARGV[5] nonce   ARGV[6] job id   ARGV[7] lease ms
 -- ARGV[8] lanes at most   ARGV[9] records per lane   ARGV[10] records wanted
+-- ARGV[11] which process takes it, for people
 -- then _places.lua's
 -- Returns {'ok', lane, registration, claims, now ms, bytes that the responses of the
 -- fetch may have, -1 without a quota}, or {verdict, jobs to enqueue} with 'gone',
@@ -47,6 +48,7 @@ local lane = redis.call('HINCRBY', fetch, 'fences', 1)
 redis.call('HSET', lanes, lane, nonce .. ' ' .. now + lease .. ' ' .. job)
 redis.call('ZADD', line_of(state[3]).places, now + lease, job)
 redis.call('HDEL', fetch, 'patience')
+note('lane-started', 'lane ' .. lane .. ' in ' .. ARGV[11])
 local taken = claim(lane, tonumber(ARGV[10]))
 plan()
 return {'ok', lane, redis.call('HGETALL', fetch), describe(taken), now, granted()}
