@@ -8,6 +8,7 @@ from importlib import import_module
 
 BENCHMARKS = {
     "downloads": "files from nginx on loopback to disk, beside aria2, curl and RQ",
+    "listing": "a page of 100,000 fetches, beside one of 1,000",
     "events": "from a publication to its handler, beside dramatiq, taskiq, bare Redis",
 }
 

@@ -206,3 +206,11 @@ def test_an_unknown_benchmark_is_wrong_usage_and_tells_the_known_ones() -> None:
 
     assert ended.returncode == 2
     assert "downloads" in ended.stderr
+
+
+def test_a_page_of_very_many_fetches_is_compared_with_one_of_a_few() -> None:
+    case = figures(bench("listing", "--quick", "--json"))
+
+    assert (case["case"], case["unit"]) == ("list-page", "µs/page")
+    assert case["ratio"].keys() == case["aim"].keys() == {"1000 fetches"}
+    assert case["ours"] > 0

@@ -8,13 +8,14 @@ import pytest
 
 from broker.agenda import Agenda, Verdict
 from broker.connection import Connection
-from broker.keys import FETCHES, FetchKeys, ScopeKeys, listed
+from broker.keys import FETCHES, FetchKeys
 from broker.listing import EXAMINED, Listing, Page
 from broker.lists import Place
 from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
 from schemas.errors import InvalidFilter
 from schemas.queries import FetchFilter, ListedState
+from tests.benchmarks.forged import forge
 from tests.integration.clock import SCOPE, Clock
 from tests.integration.delivering import Process, begin, read
 from tests.integration.working import perform
@@ -34,32 +35,6 @@ def listing(manager: BackgroundFetchManager) -> Listing:
 def ids(page: Page) -> list[str]:
     """The ids of what a page shows."""
     return [state.id for state in page.items]
-
-
-FORGE = """
-for at = ARGV[1], ARGV[2] - 1 do
-  local uid = string.format('%032x', at)
-  local member, seq, us = ARGV[3] .. '/' .. uid, at + 1, 1795386000000000 + at
-  redis.call('HSET', KEYS[1] .. uid, 'uid', uid, 'id', 'forged-' .. at,
-    'scope', ARGV[3], 'result', 'failure', 'failureReason', 'bad-status',
-    'hosts', 'cdn.example', 'path', '/' .. at, 'priority', 'auto')
-  redis.call('ZADD', KEYS[2], us, member)
-  redis.call('ZADD', KEYS[3], us, member)
-  redis.call('ZADD', KEYS[4], seq, uid)
-  redis.call('ZADD', KEYS[5], seq, uid)
-end
-"""
-SLICE = 4_000
-
-
-async def forge(connection: Connection, count: int) -> None:
-    """Put ended fetches there at once: hashes and lists, as the scripts leave them."""
-    state, scope = ListedState.FAILURE, ScopeKeys(SCOPE)
-    hashes = FetchKeys(SCOPE, "").fetch
-    keys = [hashes, FETCHES, listed(state), scope.fetches, scope.listed(state)]
-    for start in range(0, count, SLICE):
-        end = min(start + SLICE, count)
-        await connection.ask("EVAL", FORGE, len(keys), *keys, start, end, SCOPE)
 
 
 async def test_every_fetch_is_in_the_list_of_its_state(
@@ -220,7 +195,7 @@ async def test_fetches_of_one_microsecond_are_all_shown(
     manager: BackgroundFetchManager, listing: Listing, newest_first: bool
 ) -> None:
     """More of them than a batch reads."""
-    await forge(manager.connection, 30)
+    await forge(manager.connection, SCOPE, 30)
     for member in await manager.connection.ask("ZRANGE", FETCHES, 0, -1):
         await manager.connection.ask("ZADD", FETCHES, 10**15, member)
 
@@ -238,7 +213,7 @@ async def test_fetches_of_one_microsecond_are_all_shown(
 async def test_a_search_looks_at_a_bounded_number_and_says_where_to_go_on(
     manager: BackgroundFetchManager, listing: Listing
 ) -> None:
-    await forge(manager.connection, 1000)
+    await forge(manager.connection, SCOPE, 1000)
     wanted = FetchFilter.parse("id:forged-3")
 
     page = await listing.page(filter=wanted, examine=400)
@@ -251,7 +226,7 @@ async def test_a_search_looks_at_a_bounded_number_and_says_where_to_go_on(
 async def test_a_page_of_hits_ends_at_its_last_one(
     manager: BackgroundFetchManager, listing: Listing
 ) -> None:
-    await forge(manager.connection, 20)
+    await forge(manager.connection, SCOPE, 20)
 
     page = await listing.page(filter=FetchFilter.parse("id:forged-1*"), limit=3)
     rest = await listing.page(
@@ -267,7 +242,7 @@ async def test_a_page_of_hits_ends_at_its_last_one(
 async def test_a_damaged_registration_hides_no_others(
     manager: BackgroundFetchManager, listing: Listing
 ) -> None:
-    await forge(manager.connection, 3)
+    await forge(manager.connection, SCOPE, 3)
     damaged = FetchKeys(SCOPE, f"{1:032x}").fetch
     await manager.connection.ask("HSET", damaged, "result", "nonsense")
 
@@ -277,7 +252,7 @@ async def test_a_damaged_registration_hides_no_others(
 async def test_a_cursor_is_for_the_lists_of_the_same_scopes(
     manager: BackgroundFetchManager, listing: Listing
 ) -> None:
-    await forge(manager.connection, 3)
+    await forge(manager.connection, SCOPE, 3)
     for given, other in ((None, SCOPE), (SCOPE, None)):
         page = await listing.page(scope=given, limit=1)
 
@@ -327,7 +302,7 @@ async def test_a_page_costs_the_same_however_many_there_are(
     costs = []
     for count in (1_000, 100_000):
         await manager.connection.ask("FLUSHALL")
-        await forge(manager.connection, count)
+        await forge(manager.connection, SCOPE, count)
         async with Traffic(manager.connection) as traffic:
             page = await listing.page(state=ListedState.FAILURE)
             await listing.page(state=ListedState.FAILURE, cursor=page.cursor)
@@ -344,7 +319,7 @@ async def test_a_search_for_nothing_costs_a_bounded_number_of_commands(
     manager: BackgroundFetchManager, listing: Listing
 ) -> None:
     """The newest ten thousand of 100,000, and few bytes of each."""
-    await forge(manager.connection, 100_000)
+    await forge(manager.connection, SCOPE, 100_000)
 
     async with Traffic(manager.connection) as traffic:
         page = await listing.page(filter=FetchFilter.parse("id:none"))
