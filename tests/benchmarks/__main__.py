@@ -10,6 +10,7 @@ BENCHMARKS = {
     "downloads": "files from nginx on loopback to disk, beside aria2, curl and RQ",
     "listing": "a page of 100,000 fetches, beside one of 1,000",
     "events": "from a publication to its handler, beside dramatiq, taskiq, bare Redis",
+    "gateway": "readers of server-sent events, and what they cost",
 }
 
 
