@@ -38,6 +38,12 @@ class Process:
         return self.name.partition(":")[0]
 
     @property
+    def pid(self) -> int | None:
+        """Its id there; None if its name does not tell."""
+        parts = self.name.split(":")
+        return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else None
+
+    @property
     def member(self) -> str:
         """Its name among all processes."""
         return f"{self.role} {self.name} {self.subscriber}"
@@ -50,6 +56,15 @@ class Process:
             return cls(Role(role), name, subscriber)
         except ValueError:  # of another release
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLook:
+    """A process that lives."""
+
+    process: Process
+    left: timedelta
+    """How long it may still be believed."""
 
 
 def host_name() -> str:
@@ -92,9 +107,20 @@ class Processes:
         Raises:
             Unreachable: Redis does not answer.
         """
+        return [look.process for look in await self.look()]
+
+    async def look(self) -> list[ProcessLook]:
+        """The same, with how long each may still be believed.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
         now = await self._connection.now()
-        members: list[bytes] = await self._connection.ask(
-            "ZRANGEBYSCORE", PROCESSES, f"({now}", "+inf"
+        rows: list[tuple[bytes, float]] = await self._connection.ask(
+            "ZRANGEBYSCORE", PROCESSES, f"({now}", "+inf", "WITHSCORES"
         )
-        found = (Process.of(member.decode()) for member in members)
-        return [process for process in found if process is not None]
+        return [
+            ProcessLook(process, timedelta(milliseconds=float(until) - now))
+            for member, until in rows
+            if (process := Process.of(member.decode())) is not None
+        ]

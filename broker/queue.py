@@ -33,6 +33,7 @@ from rq.job_lifecycle import record_job_failure
 from rq.scripts import UNIQUE_ENQUEUE_SCRIPT
 from rq.serializers import JSONSerializer
 from rq.utils import now
+from rq.worker import BaseWorker
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from typing_extensions import override
 
@@ -68,6 +69,21 @@ class LaneJob:
     id: str
     records: int
     priority: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLook:
+    """A worker, as RQ knows it."""
+
+    name: str
+    host: str
+    pid: int | None
+    state: str
+    job: str | None
+    what: str
+    """The description of that job."""
+    heartbeat_at: str | None
+    """When RQ heard of it last, by the clock of its machine."""
 
 
 class LaneJobClass(Job):
@@ -236,6 +252,14 @@ class JobQueue:
         """
         return await self._in_thread(self._workers_alive)
 
+    async def workers(self) -> list[WorkerLook]:
+        """Tell what the same workers do.
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        return await self._in_thread(self._workers)
+
     async def aclose(self) -> None:
         """Close the connections, also those of cancelled calls."""
         if "_client" in self.__dict__:
@@ -326,6 +350,29 @@ class JobQueue:
             key.decode().rpartition(":")[2]
             for key, left in zip(keys, lives, strict=True)
             if left > _FRESH
+        ]
+
+    def _workers(self) -> list[WorkerLook]:
+        names = self._workers_alive()
+        fields = ("hostname", "pid", "state", "current_job", "last_heartbeat")
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hmget(BaseWorker.redis_worker_namespace_prefix + name, fields)
+            rows = [[(one or b"").decode() for one in row] for row in pipe.execute()]
+            for row in rows:
+                pipe.hget(Job.key_for(row[3]), "description")
+            told = pipe.execute()
+        return [
+            WorkerLook(
+                name,
+                host=row[0],
+                pid=int(row[1]) if row[1].isdigit() else None,
+                state=row[2],
+                job=row[3] or None,
+                what=(what or b"").decode(errors="replace"),
+                heartbeat_at=row[4] or None,
+            )
+            for name, row, what in zip(names, rows, told, strict=True)
         ]
 
 

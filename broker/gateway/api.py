@@ -10,6 +10,7 @@ from broker.gateway.routes import (
     automation,
     bodies,
     bulk,
+    dead_letters,
     events,
     fetches,
     listing,
@@ -17,6 +18,8 @@ from broker.gateway.routes import (
     records,
     registering,
     scopes,
+    service,
+    subscribers,
 )
 from broker.gateway.routes import problems as problem_kinds
 
@@ -34,6 +37,9 @@ _ROUTERS = (
     scopes.router,
     events.router,
     pulling.router,
+    subscribers.router,
+    dead_letters.router,
+    service.router,
 )
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
+from typing_extensions import override
 
 from broker.registration import BackgroundFetchRegistration
 from tests.benchmarks import report
@@ -41,6 +42,7 @@ class Reader(asyncio.Protocol):
         self.end = b""
         self.messages = 0
 
+    @override
     def data_received(self, data: bytes) -> None:
         """Keep the end."""
         self.messages += data.count(b"event: ")

@@ -16,8 +16,9 @@ from broker.gateway.live.news import PAUSED, PROGRESS, REGISTERED, RESUMED, Told
 from broker.gateway.live.reader import Reader
 from broker.gateway.live.readers import Readers
 from broker.gateway.live.states import active_fetches, states_of
-from broker.gateway.live.tails import Entry, Tails, scopes_of
+from broker.gateway.live.tails import Entry, Tails
 from broker.keys import ScopeKeys, windows
+from broker.scopes import scope_names
 from broker.tasks import cancel_all
 from schemas import codec
 from schemas.errors import Failure, InvalidMessage
@@ -215,7 +216,7 @@ class Feed:
         """Messages may have been missed: tell each fetch's state as it is now."""
         everything = self.readers.expected(None)
         known = list(self.readers.scopes())
-        for scope in await scopes_of(self._connection) if everything else known:
+        for scope in await scope_names(self._connection) if everything else known:
             watched = self.readers.watched(scope)
             whole = everything or self.readers.has_whole(scope)
             active = await active_fetches(self._connection, scope) if whole else []

@@ -20,6 +20,17 @@ class Reader:
     A slow reader so holds back nobody, and still hears the last state of each fetch.
     """
 
+    __slots__ = (
+        "_awake",
+        "_sign",
+        "_waiting",
+        "client",
+        "ending",
+        "positions",
+        "since",
+        "wanted",
+    )
+
     def __init__(self, wanted: Wanted, process: str) -> None:
         self.wanted = wanted
         self.client = f"{process}.{secrets.token_hex(8)}"

@@ -14,8 +14,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from broker.connection import Connection
-from broker.keys import SCOPES, ScopeKeys
-from schemas.names import is_reserved
+from broker.keys import ScopeKeys
+from broker.scopes import scope_names
 
 BATCH = 500
 NOTHING = "0-0"
@@ -91,7 +91,7 @@ class Tails:
             Unreachable: Redis does not answer.
         """
         now = await self._connection.now()
-        await self.begin(await scopes_of(self._connection))
+        await self.begin(await scope_names(self._connection))
         self.everything = True
         return now
 
@@ -115,7 +115,7 @@ class Tails:
             if scope in self._read and place(last) < place(self._read[scope]):
                 self._read[scope] = last
         if self.everything:
-            known += await scopes_of(self._connection)
+            known += await scope_names(self._connection)
         self.hint(known, now)
 
     @property
@@ -170,16 +170,6 @@ class Tails:
             for scope in scopes
         )
         return [rows[0][0].decode() if rows else NOTHING for rows in found]
-
-
-async def scopes_of(connection: Connection) -> list[str]:
-    """Every scope but those of our own.
-
-    Raises:
-        Unreachable: Redis does not answer.
-    """
-    names: set[bytes] = await connection.ask("SMEMBERS", SCOPES)
-    return [one for one in sorted(map(bytes.decode, names)) if not is_reserved(one)]
 
 
 def entries_of(

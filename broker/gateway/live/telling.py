@@ -11,8 +11,9 @@ from broker.gateway.live import news
 from broker.gateway.live.feed import Feed
 from broker.gateway.live.reader import Reader
 from broker.gateway.live.states import active_fetches, states_of
-from broker.gateway.live.tails import BATCH, entries_of, place, scopes_of
+from broker.gateway.live.tails import BATCH, entries_of, place
 from broker.keys import ScopeKeys
+from broker.scopes import scope_names
 from schemas.errors import Failure
 
 log = structlog.get_logger()
@@ -53,7 +54,7 @@ async def _missed(
             yield chunk
         return
     # These have no ids: who drops out on the way begins with all of them again.
-    for one in await scopes_of(connection):
+    for one in await scope_names(connection):
         until = reader.positions.get(one)
         if until is not None:
             async for chunk in _between(connection, reader, one, after, until):
@@ -89,7 +90,7 @@ async def _present(
     wanted = reader.wanted
     if news.PROGRESS not in wanted.types:
         return
-    scopes = [wanted.scope] if wanted.scope else await scopes_of(connection)
+    scopes = [wanted.scope] if wanted.scope else await scope_names(connection)
     for scope in scopes:
         uids = [wanted.uid] if wanted.uid else await active_fetches(connection, scope)
         async for states in states_of(connection, scope, uids):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException, Query
-from fastapi.responses import StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 
 from broker.gateway.access import Role, needs
 from broker.gateway.documents import problems
@@ -89,10 +92,40 @@ def _check_after(after: str | None, scope: str | None) -> None:
         )
 
 
-class EventStream(StreamingResponse):
-    """Bytes that readers share: FastAPI's own class encodes for each of them anew."""
+class EventStream(Response):
+    """Bytes that readers share: FastAPI's own class encodes for each of them anew.
+
+    And it costs a reader two tasks more, which is a third of what it needs.
+    """
 
     media_type = "text/event-stream"
+
+    def __init__(self, reader: Reader, stream: AsyncIterator[bytes]) -> None:
+        self.status_code = 200
+        self.background = None
+        self._reader = reader
+        self._stream = stream
+        self.init_headers(_HEADERS)
+        del self.headers["content-length"]
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the reader goes, or is to go."""
+        start = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **start})
+        watch = asyncio.create_task(self._watch(receive))
+        try:
+            async for chunk in self._stream:
+                body = {"body": chunk, "more_body": True}
+                await send({"type": "http.response.body", **body})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            watch.cancel()
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._reader.end("gone")
 
 
 OurReader = Annotated[Reader, Depends(_reader)]
@@ -135,4 +168,4 @@ async def fetch_events(
 
 def _told(gateway: OurGateway, reader: Reader, after: str | None) -> EventStream:
     stream = tell(gateway.feed, gateway.connection, reader, after or None)
-    return EventStream(stream, headers=_HEADERS)
+    return EventStream(reader, stream)
