@@ -131,7 +131,7 @@ class EventStream(Response):
 OurReader = Annotated[Reader, Depends(_reader)]
 
 
-@router.get("/events", response_class=EventStream)
+@router.get("/events", status_code=200, response_class=EventStream)
 async def all_events(
     gateway: OurGateway, reader: OurReader, last_event_id: LastEventID = None
 ) -> EventStream:
@@ -139,7 +139,7 @@ async def all_events(
     return _told(gateway, reader, last_event_id)
 
 
-@router.get("/scopes/{scope}/events", response_class=EventStream)
+@router.get("/scopes/{scope}/events", status_code=200, response_class=EventStream)
 async def scope_events(
     scope: str,
     gateway: OurGateway,
@@ -152,6 +152,7 @@ async def scope_events(
 
 @router.get(
     "/scopes/{scope}/fetches/{uid}/events",
+    status_code=200,
     response_class=EventStream,
     responses=problems(NotFound),
 )
