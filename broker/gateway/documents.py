@@ -34,6 +34,14 @@ TAGS = [
         "name": "deliveries",
         "description": "Events, for subscribers in any language.",
     },
+    {
+        "name": "subscribers",
+        "description": "Who handles events: how they get on, and what they gave up.",
+    },
+    {
+        "name": "service",
+        "description": "Processes, queues and origins of the whole service.",
+    },
     {"name": "events", "description": "What happens, as server-sent events."},
     {"name": "scopes", "description": "Who owns fetches, and the rules for them."},
     {"name": "automation", "description": "WebDriver's extension command."},
