@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Form, Request, Response
 
 from broker.gateway.access import Role, needs
 from broker.gateway.gateway import OurGateway, OurManager
@@ -50,9 +51,14 @@ async def resume(scope: str, uid: str, manager: OurManager) -> Response:
 
 
 @router.post("/click")
-async def click(scope: str, uid: str, manager: OurManager) -> Response:
-    """Click a fetch, while it runs and afterwards (BF-DISP-09)."""
-    dispatch = await (await found(manager, uid)).click()
+async def click(
+    scope: str, uid: str, manager: OurManager, client: Annotated[str, Form()] = ""
+) -> Response:
+    """Click a fetch, while it runs and afterwards (BF-DISP-09).
+
+    ``client`` is the page that was clicked, if it hears of windows.
+    """
+    dispatch = await (await found(manager, uid)).click(client=client)
     return go_to(f"{_address(scope, uid)}?clicked={quote(dispatch.event)}#window")
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from broker.gateway.gateway import Gateway
-from broker.gateway.pages.cards import Card
+from broker.gateway.pages.cards import Card, Sample
+from broker.keys import SCOPES, FetchKeys
 from broker.places import waiting
-from broker.scopes import scope_names
 from schemas.fetches import FailureReason, FetchState, Result
 
 PAGE = 25
 """Fetches on a page."""
-TABS = ("all", "active", "paused", "success", "failure", "aborted")
 _MOST = 1000
 
 
@@ -38,27 +37,60 @@ def tab_of(state: FetchState) -> str:
     return "paused" if state.paused else "active"
 
 
-async def listed(gateway: Gateway, tab: str, text: str, after: str) -> Listed:
+async def listed(
+    gateway: Gateway, scope: str | None, tab: str, text: str, after: str
+) -> Listed:
     """Return the page of a tab that begins after ``after``."""
     states: list[FetchState] = []
-    for scope in await scope_names(gateway.connection):
-        async with gateway.manager(scope) as manager:
+    scopes = [scope.encode()] if scope else None
+    for each in scopes or await gateway.connection.ask("SMEMBERS", SCOPES):
+        async with gateway.manager(each.decode()) as manager:
             states += await manager.history(limit=_MOST)
     states.sort(key=lambda state: (state.created_at, state.uid), reverse=True)
     wanted = text.casefold()
     states = [
         each for each in states if wanted in f"{each.id}\n{each.title}".casefold()
     ]
-    counts = Counter(tab_of(state) for state in states) + Counter(all=len(states))
     if tab != "all":
         states = [state for state in states if tab_of(state) == tab]
     start = int(after) if after.isdecimal() else 0
     end = start + PAGE
     return Listed(
         await cards(gateway, states[start:end]),
-        counts,
+        await counts(gateway, scope),
         str(end) if len(states) > end else "",
     )
+
+
+async def counts(gateway: Gateway, scope: str | None) -> Mapping[str, int]:
+    """Return how many fetches each tab has."""
+    found: Counter[str] = Counter()
+    scopes = [scope.encode()] if scope else None
+    for each in scopes or await gateway.connection.ask("SMEMBERS", SCOPES):
+        async with gateway.manager(each.decode()) as manager:
+            found += Counter(map(tab_of, await manager.history(limit=_MOST)))
+    return found + Counter(all=found.total())
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A fetch that a page shows already, and what it showed."""
+
+    keys: FetchKeys
+    before: Sample | None
+
+
+async def named(gateway: Gateway, wanted: Sequence[Named]) -> list[Card]:
+    """Return the cards of some fetches; those that are forgotten are left out."""
+    rows = await gateway.connection.ask_all(
+        ("HGETALL", each.keys.fetch) for each in wanted
+    )
+    states = [FetchState.from_hash(row) for row in rows if row]
+    before = {each.keys.uid: each.before for each in wanted}
+    return [
+        replace(card, before=before[card.state.uid])
+        for card in await cards(gateway, states)
+    ]
 
 
 async def cards(gateway: Gateway, states: Sequence[FetchState]) -> list[Card]:

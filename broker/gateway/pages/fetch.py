@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from broker.gateway.access import Role, needs
 from broker.gateway.gateway import OurGateway, OurManager
+from broker.gateway.pages.cards import Sample
 from broker.gateway.pages.catalogue import cards
 from broker.gateway.pages.deliveries import deliveries, window
 from broker.gateway.pages.records import PAGE, records
@@ -51,11 +53,18 @@ async def show_fetch(
     manager: OurManager,
     start: Annotated[int, Query(alias="from", ge=0)] = 0,
     clicked: Annotated[str, Query(max_length=100)] = "",
+    seen: Annotated[str, Query(pattern=r"^(\d{1,20}-\d{1,15})?$")] = "",
 ) -> Response:
-    """Show one fetch; ``clicked`` names the click whose window is looked for."""
+    """Show one fetch.
+
+    ``clicked`` names the click whose window is looked for; ``seen`` is what the page
+    showed before: ``<bytes>-<ms>``.
+    """
     registration = await found(manager, uid)
     state, keys = registration.state, FetchKeys(manager.scope, uid)
     [card] = await cards(gateway, [state])
+    if seen:
+        card = replace(card, before=Sample(*map(int, seen.split("-"))))
     return render(
         request,
         "fetch.html",

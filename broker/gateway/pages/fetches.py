@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
+from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from broker.gateway.access import Role, needs
 from broker.gateway.gateway import OurGateway
-from broker.gateway.pages.catalogue import TABS, listed
+from broker.gateway.pages.cards import Sample
+from broker.gateway.pages.catalogue import Named, counts, listed, named
 from broker.gateway.pages.rendering import PageRoute, go_to, render
+from broker.keys import FetchKeys
+from schemas.names import check_scope
 
 router = APIRouter(route_class=PageRoute, dependencies=[needs(Role.VIEWER)])
 
 Tab = Literal["all", "active", "paused", "success", "failure", "aborted"]
+MOST_TOLD = 200
+"""Active fetches whose progress a list hears of; of more it asks for what it shows."""
+_OF = re.compile(r"([^/]{1,64})/([0-9a-f]{32})-(?:(\d{1,20})-(\d{1,15}))?", re.ASCII)
+_ENDS = "success,fail,abort,registered,paused,resumed,openwindow"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a list is asked for; its address says all of it."""
+
+    state: Tab = "all"
+    scope: str | None = None
+    q: str = ""
+    after: str = ""
+
+    def address(self, *, state: Tab | None = None, after: str = "") -> str:
+        """The page that shows the same of another tab, or older ones of this."""
+        wanted = replace(self, state=state or self.state, after=after)
+        fields = {
+            "scope": wanted.scope or "",
+            "state": "" if wanted.state == "all" else wanted.state,
+            "q": wanted.q,
+            "after": wanted.after,
+        }
+        query = urlencode({name: value for name, value in fields.items() if value})
+        return f"/fetches?{query}" if query else "/fetches"
+
+
+def _asked(
+    state: Tab = "all",
+    scope: str | None = None,
+    q: Annotated[str, Query(max_length=4096)] = "",
+    after: Annotated[str, Query(max_length=256)] = "",
+) -> Asked:
+    return Asked(state, check_scope(scope) if scope else None, q.strip(), after)
+
+
+OurAsked = Annotated[Asked, Depends(_asked)]
 
 
 @router.get("/")
@@ -24,14 +68,48 @@ async def show_start() -> Response:
 
 @router.get("/fetches")
 async def list_fetches(
-    request: Request,
-    gateway: OurGateway,
-    state: Tab = "all",
-    q: Annotated[str, Query(max_length=4096)] = "",
-    after: Annotated[str, Query(max_length=256)] = "",
+    request: Request, gateway: OurGateway, asked: OurAsked
 ) -> Response:
     """List the fetches of one tab, newest first."""
-    found = await listed(gateway, state, q, after)
+    found = await listed(gateway, asked.scope, asked.state, asked.q, asked.after)
+    poll = found.counts["active"] > MOST_TOLD
+    types = _ENDS if poll else f"{_ENDS},progress"
+    within = f"/scopes/{quote(asked.scope)}" if asked.scope else ""
     return render(
-        request, "fetches.html", tabs=TABS, tab=state, q=q, after=after, found=found
+        request,
+        "fetches.html",
+        asked=asked,
+        found=found,
+        poll=poll,
+        stream=f"/api/v1{within}/events?types={types}",
+        summary="",
     )
+
+
+@router.get("/fetches/rows")
+async def show_rows(
+    request: Request,
+    gateway: OurGateway,
+    asked: OurAsked,
+    of: Annotated[list[str] | None, Query(max_length=100)] = None,
+) -> Response:
+    """Show rows of a list again; ``of``: ``<scope>/<uid>-<bytes>-<ms>`` as last seen."""
+    rows = [row for each in of or [] if (row := _named(each)) is not None]
+    if asked.scope:  # whoever may see one scope may see no other
+        rows = [row for row in rows if row.keys.scope == asked.scope]
+    return render(
+        request,
+        "rows.html",
+        asked=asked,
+        cards=await named(gateway, rows),
+        counts=await counts(gateway, asked.scope),
+    )
+
+
+def _named(text: str) -> Named | None:
+    match = _OF.fullmatch(text)
+    if match is None:
+        return None
+    scope, uid, moved, at = match.groups()
+    before = Sample(int(moved), int(at)) if at else None
+    return Named(FetchKeys(check_scope(scope), uid), before)

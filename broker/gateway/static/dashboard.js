@@ -1,2 +1,6 @@
-// What a page can do beyond reading and forms. Without this file it works, too.
-"use strict";
+// What a page does beyond links and forms. Without scripts it reads and acts as well.
+import "./live.js";
+import "./acts.js";
+import "./keys.js";
+
+document.documentElement.classList.add("scripted");
