@@ -47,14 +47,22 @@ class DeadLetters:
         self._settings = settings
         self._keys = ScopeKeys(scope)
 
-    async def find(self, wanted: LetterFilter | None = None) -> list[DeadLetter]:
+    async def find(
+        self, wanted: LetterFilter | None = None, *, most: int | None = None
+    ) -> list[DeadLetter]:
         """Return the letters that are meant, in the order of publication.
+
+        Of more than ``most`` they are any, and no more are read.
 
         Raises:
             Unreachable: Redis does not answer.
         """
-        wanted = wanted or LetterFilter()
-        found = [letter async for letter in self._all() if letter in wanted]
+        wanted, found = wanted or LetterFilter(), list[DeadLetter]()
+        async for letter in self._all():
+            if len(found) == most:
+                break
+            if letter in wanted:
+                found.append(letter)
         return sorted(found, key=lambda letter: (_place(letter.entry), letter.member))
 
     async def _all(self) -> AsyncIterator[DeadLetter]:

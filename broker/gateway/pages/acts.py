@@ -26,7 +26,7 @@ async def ask_before_abort(
 ) -> Response:
     """Ask whether a fetch shall really be aborted."""
     [card] = await cards(gateway, [(await found(manager, uid)).state])
-    return render(request, "abort.html", card=card)
+    return await render(request, "abort.html", card=card)
 
 
 @router.post("/abort")

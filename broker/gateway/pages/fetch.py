@@ -65,7 +65,7 @@ async def show_fetch(
     [card] = await cards(gateway, [state])
     if seen:
         card = replace(card, before=Sample(*map(int, seen.split("-"))))
-    return render(
+    return await render(
         request,
         "fetch.html",
         card=card,

@@ -75,7 +75,7 @@ async def list_fetches(
     poll = found.counts["active"] > MOST_TOLD
     types = _ENDS if poll else f"{_ENDS},progress"
     within = f"/scopes/{quote(asked.scope)}" if asked.scope else ""
-    return render(
+    return await render(
         request,
         "fetches.html",
         asked=asked,
@@ -93,11 +93,11 @@ async def show_rows(
     asked: OurAsked,
     of: Annotated[list[str] | None, Query(max_length=100)] = None,
 ) -> Response:
-    """Show rows of a list again; ``of``: ``<scope>/<uid>-<bytes>-<ms>`` as last seen."""
+    """Show rows of a list again; ``of``: ``<scope>/<uid>-<bytes>-<ms>`` as seen."""
     rows = [row for each in of or [] if (row := _named(each)) is not None]
     if asked.scope:  # whoever may see one scope may see no other
         rows = [row for row in rows if row.keys.scope == asked.scope]
-    return render(
+    return await render(
         request,
         "rows.html",
         asked=asked,

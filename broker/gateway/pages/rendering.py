@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -22,10 +23,11 @@ from typing_extensions import override
 from broker.gateway.access import Role, caller
 from broker.gateway.gateway import gateway_of
 from broker.gateway.pages import words
+from broker.gateway.pages.trouble import Lookout, Trouble
 from broker.gateway.problems import Problem, plain, problem_of
 from broker.gateway.refusals import Refusal
 from broker.plain import iso
-from schemas.errors import BackgroundFetchError
+from schemas.errors import BackgroundFetchError, Unreachable
 from schemas.secrets import shown_url
 
 POLICY = "; ".join(
@@ -48,11 +50,19 @@ HEADERS = {
     # Pages tell of the moment; going back shall not show an old one.
     "Cache-Control": "no-store",
 }
-PLACES = (("/fetches", "Fetches"),)
+PLACES = (
+    ("/fetches", "Fetches"),
+    ("/events", "Events"),
+    ("/dead", "Dead letters"),
+    ("/workers", "Workers"),
+    ("/origins", "Origins"),
+    ("/queues", "Queues"),
+)
 """The pages that every page links to."""
 _STATIC = Path(__file__).parent.parent / "static"
 _FILTERS: tuple[Callable[..., Any], ...] = (
     words.size,
+    words.of,
     words.duration,
     words.roughly,
     words.ago,
@@ -88,22 +98,27 @@ def _asset(name: str) -> str:
     return f"/static/{name}?{digest[:8]}"
 
 
-def render(
+async def render(
     request: Request, template: str, *, status: int = HTTPStatus.OK, **values: object
 ) -> HTMLResponse:
     """Answer with a page; every value is escaped."""
-    settings, account = gateway_of(request).settings, caller(request)
+    gateway, account = gateway_of(request), caller(request)
+    settings = gateway.settings
 
     def may(role: str, scope: str) -> bool:
         """Whether to offer what needs a role; the route asks for it, too."""
         return not settings.read_only and account.may(Role(role), scope)
 
     page = _templates().get_template(template)
+    lookout: Lookout = request.app.state.lookout
+    troubles: Iterable[Trouble] = ()
+    with suppress(Unreachable):
+        troubles = await lookout.troubles(gateway)
     html = page.render(
         path=request.url.path,
         places=PLACES,
         environment=settings.environment,
-        troubles=(),
+        troubles=[each for each in troubles if account.may(Role.VIEWER, each.scope)],
         may=may,
         **values,
     )
@@ -135,7 +150,9 @@ class PageRoute(APIRoute):
                 RequestValidationError,
             ) as error:
                 problem = _problem(error)
-            return render(request, "error.html", status=problem.status, problem=problem)
+            return await render(
+                request, "error.html", status=problem.status, problem=problem
+            )
 
         return readable
 

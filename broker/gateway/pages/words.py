@@ -17,6 +17,13 @@ def size(count: float) -> str:
     return f"{count:.1f} PiB"
 
 
+def of(part: int, whole: int) -> str:
+    """A part of so many bytes: ``8.8 of 60.1 MiB``."""
+    small, large = size(part), size(whole)
+    number, unit = small.rsplit(" ", 1)
+    return f"{number if large.endswith(unit) else small} of {large}"
+
+
 def duration(seconds: float) -> str:
     """Seconds in their two largest units: ``1 h 5 min``; rounded down."""
     whole = max(0, int(seconds))

@@ -5,9 +5,11 @@
 const body = document.body;
 const stream = body.dataset.stream;
 const onList = body.dataset.live === "list";
+const onPage = body.dataset.live === "page"; // of figures: shown anew every few seconds
 const LEAST_MS = 500; // between two requests for what has changed
 const POLL_MS = 2000; // where progress is not told: too many fetches are active
 const SPEED_MS = 6000; // over which the speed is told
+const PAGE_MS = 5000; // between two looks at figures
 const ANNOUNCE_MS = 5000;
 const PAUSED = "bgfetch-paused";
 
@@ -72,7 +74,7 @@ async function ask() {
   timer = 0;
   const looked = shown().filter((element) => changed.has(uidOf(element)));
   changed.clear();
-  if (!looked.length && !fresh.size) return;
+  if (!looked.length && !fresh.size && !onPage) return;
   asking = true;
   lately = Date.now();
   const focused = document.activeElement?.closest?.("[data-fetch]")?.id;
@@ -103,8 +105,8 @@ function askRows(looked) {
 function askPage() {
   const address = new URL(location.href);
   const card = document.querySelector(".card");
-  const look = card.dataset.look;
-  address.searchParams.set("seen", seen(uidOf(card)));
+  const look = card?.dataset.look;
+  if (card) address.searchParams.set("seen", seen(uidOf(card)));
   return htmx
     .ajax("GET", address.pathname + address.search, { target: "#main", select: "#main", swap: "outerMorph" })
     .then(() => tellEnd(document.querySelector(".card"), look));
@@ -190,7 +192,8 @@ function show(state) {
 }
 
 function connect() {
-  if (source || !stream || paused() || document.hidden) return;
+  if (source || paused() || document.hidden) return;
+  if (!stream) return show("live");
   show("away");
   source = new EventSource(stream);
   source.addEventListener("client", (message) => {
@@ -212,7 +215,13 @@ function disconnect() {
   source = null;
 }
 
-if (stream) {
+function every(milliseconds, look) {
+  setInterval(() => {
+    if (!document.hidden && !paused()) look();
+  }, milliseconds);
+}
+
+if (stream || onPage) {
   button.hidden = false;
   show(paused() ? "paused" : "away");
   button.addEventListener("click", () => {
@@ -223,10 +232,9 @@ if (stream) {
     } else connect();
   });
   document.addEventListener("visibilitychange", () => (document.hidden ? disconnect() : connect()));
+  if (onPage) every(PAGE_MS, soon);
   if (body.dataset.poll) {
-    setInterval(() => {
-      if (source) for (const element of shown()) if (isActive(element)) changes(uidOf(element));
-    }, POLL_MS);
+    every(POLL_MS, () => shown().filter(isActive).forEach((element) => changes(uidOf(element))));
   }
   note();
   connect();
