@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 from broker.connection import Connection
 from broker.gateway.live import Feed
+from broker.icons import Icons
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
 from broker.shared import Shared
@@ -33,6 +34,7 @@ class Gateway:
         self.stopping = asyncio.Event()
         """Set when requests that wait are to be answered now."""
         self._feed: Feed | None = None
+        self._icons: Icons | None = None
 
     async def start(self) -> None:
         """Connect.
@@ -51,6 +53,13 @@ class Gateway:
         assert self._feed is not None
         return self._feed
 
+    @property
+    def icons(self) -> Icons:
+        """The icons of fetches, for all displays."""
+        if self._icons is None:
+            self._icons = Icons(self.connection, self.settings)
+        return self._icons
+
     def stop(self) -> None:
         """End what waits for news, so that open requests end soon."""
         self.stopping.set()
@@ -60,6 +69,8 @@ class Gateway:
     async def aclose(self) -> None:
         """Close what was opened; no request runs any more."""
         await self.feed.aclose()
+        if self._icons is not None:
+            await self._icons.aclose()
         for manager in self._managers.values():
             await manager.aclose()
         await self.shared.aclose()

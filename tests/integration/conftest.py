@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from httpx2 import AsyncClient
+from playwright.async_api import Browser, async_playwright
 
 from broker.blobs import Durability
 from broker.cli.app import command_line, run
@@ -129,6 +130,18 @@ async def gateway(settings: Settings) -> AsyncIterator[AsyncClient]:
         yield client
     server.stop()
     await serving
+
+
+@pytest.fixture
+async def chromium(tool: Callable[[str], str]) -> AsyncIterator[Browser]:
+    """A real browser."""
+    async with (
+        async_playwright() as playwright,
+        await playwright.chromium.launch(
+            executable_path=tool("chromium"), args=["--no-sandbox"]
+        ) as browser,
+    ):
+        yield browser
 
 
 @pytest.fixture

@@ -84,7 +84,8 @@ async def test_nothing_that_a_producer_says_becomes_markup(
         shown = await gateway.get(page)
         assert shown.status_code < 500
         tags = tags_of(shown.text)
-        assert not [attributes for tag, attributes in tags if tag == "img"]
+        images = [attributes["src"] for tag, attributes in tags if tag == "img"]
+        assert all(src == f"{address}/icon" for src in images)
         for tag, attributes in tags:
             assert not any(name.startswith("on") for name in attributes)
             assert "style" not in attributes

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from broker.gateway.gateway import Gateway
 from broker.gateway.pages.cards import Card, Sample
-from broker.keys import SCOPES, FetchKeys
+from broker.keys import FetchKeys
 from broker.places import waiting
+from broker.scopes import look_at_scopes
 from schemas.fetches import FailureReason, FetchState, Result
 
 PAGE = 25
@@ -42,9 +43,8 @@ async def listed(
 ) -> Listed:
     """Return the page of a tab that begins after ``after``."""
     states: list[FetchState] = []
-    scopes = [scope.encode()] if scope else None
-    for each in scopes or await gateway.connection.ask("SMEMBERS", SCOPES):
-        async with gateway.manager(each.decode()) as manager:
+    for each in await _scopes(gateway, scope):
+        async with gateway.manager(each) as manager:
             states += await manager.history(limit=_MOST)
     states.sort(key=lambda state: (state.created_at, state.uid), reverse=True)
     wanted = text.casefold()
@@ -65,11 +65,16 @@ async def listed(
 async def counts(gateway: Gateway, scope: str | None) -> Mapping[str, int]:
     """Return how many fetches each tab has."""
     found: Counter[str] = Counter()
-    scopes = [scope.encode()] if scope else None
-    for each in scopes or await gateway.connection.ask("SMEMBERS", SCOPES):
-        async with gateway.manager(each.decode()) as manager:
+    for each in await _scopes(gateway, scope):
+        async with gateway.manager(each) as manager:
             found += Counter(map(tab_of, await manager.history(limit=_MOST)))
     return found + Counter(all=found.total())
+
+
+async def _scopes(gateway: Gateway, scope: str | None) -> list[str]:
+    if scope:
+        return [scope]
+    return [each.scope for each in await look_at_scopes(gateway.connection)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
+from datetime import timedelta
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from broker.gateway.access import Role, needs
 from broker.gateway.gateway import OurGateway, OurManager
@@ -18,11 +19,17 @@ from broker.gateway.pages.deliveries import deliveries, window
 from broker.gateway.pages.records import PAGE, records
 from broker.gateway.pages.rendering import PageRoute, render
 from broker.gateway.refusals import NotFound
+from broker.icons import HEADERS
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.plain import as_plain
 from broker.registration import BackgroundFetchRegistration
 from schemas.fetches import FetchState
+
+ICON_PATIENCE = timedelta(milliseconds=500)
+"""How long an answer waits for an icon that is being fetched."""
+EMPTY = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+NOT_HERE = {**HEADERS, "Cache-Control": "private, max-age=5"}
 
 router = APIRouter(
     prefix="/fetches/{scope}/{uid}",
@@ -78,6 +85,24 @@ async def show_fetch(
         raw=json.dumps(as_plain(state), indent=2, ensure_ascii=False),
         commands=_commands(state, str(request.base_url)),
     )
+
+
+@router.get("/icon")
+async def show_icon(
+    uid: str,
+    gateway: OurGateway,
+    manager: OurManager,
+    if_none_match: Annotated[str, Header()] = "",
+) -> Response:
+    """Send the icon of a fetch, or an empty one while it is not here (BF-DISP-05)."""
+    state = (await found(manager, uid)).state
+    icon = await gateway.icons.of(state, wait=ICON_PATIENCE)
+    if icon is None:
+        return Response(EMPTY, 200, NOT_HERE, "image/svg+xml")
+    headers = {**HEADERS, "ETag": f'"{icon.digest}"'}
+    if headers["ETag"] in if_none_match:
+        return Response(status_code=304, headers=headers)
+    return Response(icon.body, 200, headers, icon.type)
 
 
 def _commands(state: FetchState, here: str) -> list[str]:
