@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from html import unescape
 from html.parser import HTMLParser
 
@@ -10,11 +11,18 @@ import pytest
 from httpx2 import AsyncClient
 from typing_extensions import override
 
+from broker.dead_letters import DeadLetters
+from broker.icons import Icons
 from broker.manager import BackgroundFetchManager
+from broker.processes import Process as Process_
+from broker.processes import Processes, Role
+from broker.settings import Settings
+from broker.standing import Standing
 from broker.subscribers import Subscribers
 from schemas.fetches import FailureReason
-from tests.integration.clock import SCOPE
+from tests.integration.clock import SCOPE, Clock
 from tests.integration.delivering import Process, begin, read
+from tests.integration.test_dead_letters import die
 from tests.integration.working import perform
 from workers.demo.origin import Origin
 from workers.engine import Engine
@@ -238,3 +246,116 @@ async def test_subscribers_may_come_later(
 
     assert await subscribers.names() == []
     assert "waits for the first subscriber" in page.text
+
+
+async def test_tabs_filters_and_pages_are_in_the_address(
+    gateway: AsyncClient, manager: BackgroundFetchManager, settings: Settings
+) -> None:
+    for number in range(27):
+        await manager.fetch(f"ep-{number}", URL, title=f"Episode {number}")
+    await (await manager.fetch("gone", URL)).abort()
+    icons = Icons(manager.connection, settings)
+    await icons.body(f"{URL}.png")  # a fetch of our own, which is not listed
+    await icons.aclose()
+
+    first = await gateway.get("/fetches?state=active&scope=podcasts")
+    [older] = re.findall(r'rel="next" href="([^"]+)"', first.text)
+    second = await gateway.get(unescape(older))
+    found = await gateway.get("/fetches", params={"q": 'id:ep-1* "episode 12"'})
+    wrong = await gateway.get("/fetches", params={"q": "color:red"})
+
+    assert rows_of(first.text)[:2] == ["Episode 26", "Episode 25"]
+    assert rows_of(second.text) == ["Episode 1", "Episode 0"]
+    assert rows_of(found.text) == ["Episode 12"]
+    assert re.search(r"All <span[^>]*>28<.*Active <span[^>]*>27<", first.text, re.S)
+    assert "1 fetch on this page of 28 looked at" in found.text
+    assert wrong.status_code == 422
+    assert "there is no &#39;color&#39; to ask for" in wrong.text
+
+
+async def test_rows_are_shown_again_with_their_speed_and_of_one_scope_only(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    registration = await manager.fetch("ep-5", URL, title="Episode 5")
+    name = f"{SCOPE}/{registration.uid}-0-1"
+
+    rows = await gateway.get("/fetches/rows", params={"of": [name, "nonsense"]})
+    others = await gateway.get("/fetches/rows", params={"of": name, "scope": "other"})
+
+    assert rows_of(rows.text) == ["Episode 5"]
+    assert rows.text.count("<hx-partial") == 2
+    assert rows_of(others.text) == []
+
+
+def rows_of(page: str) -> list[str]:
+    """The names of the fetches that a page lists, in order."""
+    return re.findall(r'<h2><a href="/fetches/[^"]+">([^<]+)</a>', page)
+
+
+async def test_subscribers_are_paused_and_resumed(
+    gateway: AsyncClient, subscribers: Subscribers, process: Process
+) -> None:
+    await process("mirror")
+
+    shown = await gateway.get("/events")
+    await gateway.post(f"/events/{SCOPE}/mirror/pause")
+    [paused] = await subscribers.look()
+    await gateway.post(f"/events/{SCOPE}/mirror/resume")
+    [resumed] = await subscribers.look()
+    unknown = await gateway.post(f"/events/{SCOPE}/nobody/pause")
+
+    assert "mirror" in shown.text
+    assert (paused.state, resumed.state) == (Standing.PAUSED, Standing.ACTIVE)
+    assert unknown.status_code == 404
+
+
+async def test_dead_letters_are_filtered_replayed_and_purged(
+    gateway: AsyncClient,
+    manager: BackgroundFetchManager,
+    settings: Settings,
+    process: Process,
+    clock: Clock,
+) -> None:
+    """R21: one by its button, the others all at once after a question."""
+    subscription = await process("mirror")
+    for number in range(3):
+        await (await manager.fetch(f"ep-{number}", URL)).abort()
+    for delivery in await read(subscription):
+        await die(subscription, clock, delivery)
+    letters = DeadLetters(manager.connection, settings, SCOPE)
+    [first, *_] = await letters.find()
+
+    shown = await gateway.get("/dead", params={"type": "abort", "id": "ep-1"})
+    hostile = [tag for tag, _ in tags_of(shown.text) if tag in ("img", "script")]
+    await gateway.post("/dead/replay", data={"delivery": first.delivery_id})
+    left = await letters.find()
+    sure = await gateway.get("/dead/purge?subscriber=mirror")
+    await gateway.post("/dead/purge?subscriber=mirror")
+
+    assert rows_of(shown.text) == []
+    assert shown.text.count(">ep-") == 1
+    assert hostile == ["script", "script"]
+    assert len(left) == 2
+    assert "Purge 2 dead letters?" in sure.text
+    assert await letters.find() == []
+
+
+async def test_trouble_is_shown_while_there_is_any(
+    gateway: AsyncClient,
+    manager: BackgroundFetchManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("broker.gateway.pages.trouble.FRESH_SECONDS", 0)
+    calm = await gateway.get("/queues")
+    registration = await manager.fetch("ep-5", URL)
+
+    waiting = await gateway.get("/fetches")
+    process = Process_(Role.WORKER, "host:1:aa")
+    await Processes(manager.connection).beat(process, timedelta(seconds=10))
+    working = await gateway.get("/workers")
+
+    assert registration.result == ""
+    assert 'class="troubles"' not in calm.text
+    assert "No worker is alive, and 1 job waits" in waiting.text
+    assert 'class="troubles"' not in working.text
+    assert "host:1:aa" in working.text

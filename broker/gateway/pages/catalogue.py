@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from broker.gateway.gateway import Gateway
 from broker.gateway.pages.cards import Card, Sample
 from broker.keys import FetchKeys
+from broker.listing import Listing
 from broker.places import waiting
-from broker.scopes import look_at_scopes
-from schemas.fetches import FailureReason, FetchState, Result
+from schemas.fetches import FetchState
+from schemas.queries import FetchFilter, ListedState
 
 PAGE = 25
 """Fetches on a page."""
-_MOST = 1000
+ALL = "all"
+"""The tab of every state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,55 +27,43 @@ class Listed:
     counts: Mapping[str, int]
     older: str
     """Where the next page begins; empty on the last."""
-
-
-def tab_of(state: FetchState) -> str:
-    """The tab that lists a fetch."""
-    if state.result is Result.SUCCESS:
-        return "success"
-    if state.result is Result.FAILURE:
-        aborted = state.failure_reason is FailureReason.ABORTED
-        return "aborted" if aborted else "failure"
-    return "paused" if state.paused else "active"
+    examined: int
+    """Fetches that a filter has looked at for this page."""
 
 
 async def listed(
-    gateway: Gateway, scope: str | None, tab: str, text: str, after: str
+    gateway: Gateway, scope: str | None, tab: str, filter: FetchFilter, after: str
 ) -> Listed:
-    """Return the page of a tab that begins after ``after``."""
-    states: list[FetchState] = []
-    for each in await _scopes(gateway, scope):
-        async with gateway.manager(each) as manager:
-            states += await manager.history(limit=_MOST)
-    states.sort(key=lambda state: (state.created_at, state.uid), reverse=True)
-    wanted = text.casefold()
-    states = [
-        each for each in states if wanted in f"{each.id}\n{each.title}".casefold()
-    ]
-    if tab != "all":
-        states = [state for state in states if tab_of(state) == tab]
-    start = int(after) if after.isdecimal() else 0
-    end = start + PAGE
+    """Return the page of a tab that begins after ``after``.
+
+    Raises:
+        InvalidFilter: ``after`` is no place, or the filter contradicts scope or tab.
+        Unreachable: Redis does not answer.
+    """
+    page = await Listing(gateway.connection, gateway.settings).page(
+        scope=scope,
+        state=None if tab == ALL else ListedState(tab),
+        filter=filter,
+        cursor=after or None,
+        limit=PAGE,
+    )
     return Listed(
-        await cards(gateway, states[start:end]),
+        await cards(gateway, page.items),
         await counts(gateway, scope),
-        str(end) if len(states) > end else "",
+        page.cursor or "",
+        page.examined,
     )
 
 
 async def counts(gateway: Gateway, scope: str | None) -> Mapping[str, int]:
-    """Return how many fetches each tab has."""
-    found: Counter[str] = Counter()
-    for each in await _scopes(gateway, scope):
-        async with gateway.manager(each) as manager:
-            found += Counter(map(tab_of, await manager.history(limit=_MOST)))
-    return found + Counter(all=found.total())
+    """Return how many fetches each tab has, whatever a filter leaves of them.
 
-
-async def _scopes(gateway: Gateway, scope: str | None) -> list[str]:
-    if scope:
-        return [scope]
-    return [each.scope for each in await look_at_scopes(gateway.connection)]
+    Raises:
+        Unreachable: Redis does not answer.
+    """
+    found = await Listing(gateway.connection, gateway.settings).counts(scope)
+    every = sum(found.values()) - found[ListedState.AWAITING]
+    return {ALL: every} | {str(state): size for state, size in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +75,11 @@ class Named:
 
 
 async def named(gateway: Gateway, wanted: Sequence[Named]) -> list[Card]:
-    """Return the cards of some fetches; those that are forgotten are left out."""
+    """Return the cards of some fetches; those that are forgotten are left out.
+
+    Raises:
+        Unreachable: Redis does not answer.
+    """
     rows = await gateway.connection.ask_all(
         ("HGETALL", each.keys.fetch) for each in wanted
     )
@@ -99,7 +92,11 @@ async def named(gateway: Gateway, wanted: Sequence[Named]) -> list[Card]:
 
 
 async def cards(gateway: Gateway, states: Sequence[FetchState]) -> list[Card]:
-    """Show fetches as they stand now, with the reasons why some wait."""
+    """Show fetches as they stand now, with the reasons why some wait.
+
+    Raises:
+        Unreachable: Redis does not answer.
+    """
     now = await gateway.connection.now()
     reasons = await waiting(gateway.connection, gateway.settings, states)
     return [Card(state, now, reasons.get(state.uid, "")) for state in states]

@@ -12,14 +12,16 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from broker.gateway.access import Role, needs
 from broker.gateway.gateway import OurGateway
 from broker.gateway.pages.cards import Sample
-from broker.gateway.pages.catalogue import Named, counts, listed, named
+from broker.gateway.pages.catalogue import Listed, Named, counts, listed, named
 from broker.gateway.pages.rendering import PageRoute, go_to, render
+from broker.gateway.pages.words import plural
 from broker.keys import FetchKeys
 from schemas.names import check_scope
+from schemas.queries import FetchFilter
 
 router = APIRouter(route_class=PageRoute, dependencies=[needs(Role.VIEWER)])
 
-Tab = Literal["all", "active", "paused", "success", "failure", "aborted"]
+Tab = Literal["all", "active", "paused", "success", "failure", "aborted", "awaiting"]
 MOST_TOLD = 200
 """Active fetches whose progress a list hears of; of more it asks for what it shows."""
 _OF = re.compile(r"([^/]{1,64})/([0-9a-f]{32})-(?:(\d{1,20})-(\d{1,15}))?", re.ASCII)
@@ -71,7 +73,8 @@ async def list_fetches(
     request: Request, gateway: OurGateway, asked: OurAsked
 ) -> Response:
     """List the fetches of one tab, newest first."""
-    found = await listed(gateway, asked.scope, asked.state, asked.q, asked.after)
+    filter = FetchFilter.parse(asked.q)
+    found = await listed(gateway, asked.scope, asked.state, filter, asked.after)
     poll = found.counts["active"] > MOST_TOLD
     types = _ENDS if poll else f"{_ENDS},progress"
     within = f"/scopes/{quote(asked.scope)}" if asked.scope else ""
@@ -82,8 +85,17 @@ async def list_fetches(
         found=found,
         poll=poll,
         stream=f"/api/v1{within}/events?types={types}",
-        summary="",
+        summary=_summary(asked, filter, found),
     )
+
+
+def _summary(asked: Asked, filter: FetchFilter, found: Listed) -> str:
+    shown = plural(len(found.cards), "fetch", "fetches")
+    if filter.is_searching:
+        more = ", and there may be more" if found.older else ""
+        return f"{shown} on this page of {found.examined:,} looked at{more}"
+    whole = found.counts[asked.state]
+    return "" if filter.state or not whole else f"{shown} of {whole:,}, newest first"
 
 
 @router.get("/fetches/rows")

@@ -42,13 +42,13 @@ class Alive:
 async def show_processes(request: Request, gateway: OurGateway) -> Response:
     """Show the processes that live."""
     now = await gateway.connection.now()
-    rows = await gateway.connection.ask(
-        *("ZRANGEBYSCORE", PROCESSES, f"({now}", "+inf", "WITHSCORES"),
-        *("LIMIT", 0, MOST_PROCESSES),
+    rows: list[tuple[bytes, float]] = await gateway.connection.ask(
+        *("ZRANGE", PROCESSES, f"({now}", "+inf", "BYSCORE"),
+        *("LIMIT", 0, MOST_PROCESSES, "WITHSCORES"),
     )
     found = [
-        Alive(process, (float(score) - now) / 1000)
-        for member, score in zip(rows[::2], rows[1::2], strict=True)
+        Alive(process, (score - now) / 1000)
+        for member, score in rows
         if (process := Process.of(member.decode())) is not None
     ]
     found.sort(key=lambda alive: (alive.process.role, alive.process.name))
