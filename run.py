@@ -36,6 +36,7 @@ usage: python3 run.py COMMAND [ARGUMENT...]
   bench NAME [ARG..]    a benchmark
   torture NAME [ARG..]  faults at random moments, for thousands of rounds
   conformance [--json]  the specification row by row, with the tests that hold it
+  screenshots           the dashboard's pages as pictures, into docs/screenshots
   oracle record         what Chromium's own Background Fetch does, for the tests
   ...                   every other command is bgfetch's own; 'help' lists them
 
@@ -87,6 +88,8 @@ def carry_out(environment: "Environment", command: str, *rest: str) -> int:
     elif command == "torture":
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = environment.cache("hypothesis")
         become([python, "-m", "tests.torture", *rest], ROOT)
+    elif command == "screenshots":
+        become([python, "-m", "tests.screenshots", *rest], ROOT)
     elif command == "oracle":
         become([python, "-m", "tests.oracle", *rest], ROOT)
     elif command == "conformance":

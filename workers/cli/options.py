@@ -11,6 +11,9 @@ import typer
 from broker.cli.log_options import LogFormat, LogLevel
 from broker.cli.options import duration_option
 
+PORT = 8780
+"""Where the gateway listens unless it is told."""
+
 Processes = Annotated[
     int,
     typer.Option("--processes", "-p", min=1, max=1024, metavar="N", help="processes"),

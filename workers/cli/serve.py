@@ -12,7 +12,7 @@ from broker.cli.exits import ExitCode
 from broker.cli.log_options import LogFormat, LogLevel
 from broker.cli.options import RedisURL, Store
 from broker.cli.running import configured, run
-from workers.cli.options import Format, Level
+from workers.cli.options import PORT, Format, Level
 
 if TYPE_CHECKING:
     from broker.settings import Settings
@@ -22,7 +22,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="the address to listen on", metavar="HOST")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = 8780,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one")] = PORT,
     accounts: Annotated[
         Path | None,
         typer.Option(

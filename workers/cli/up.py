@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+import socket
+from contextlib import AsyncExitStack, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +14,7 @@ from broker.cli.log_options import LogFormat, LogLevel
 from broker.cli.options import AllowNetworks, RedisURL, Store, session_of
 from broker.cli.output import say
 from broker.cli.running import configured, networks, run
-from workers.cli.options import AppDir, Concurrency, Format, Grace, Level
+from workers.cli.options import PORT, AppDir, Concurrency, Format, Grace, Level
 
 if TYPE_CHECKING:
     from broker.cli.local import LocalServer
@@ -34,6 +36,15 @@ def up(
     ] = 1,
     concurrency: Concurrency = None,
     grace: Grace = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=65535,
+            help="of the gateway; default 8780, or a free one if that is taken",
+            show_default=False,
+        ),
+    ] = None,
     app_dir: AppDir = None,
     redis_url: RedisURL = None,
     store: Store = None,
@@ -43,9 +54,10 @@ def up(
 ) -> int:
     """Run all that is needed on this machine.
 
-    That is a server, workers and, with a target, a subscriber, until Ctrl-C. The server
-    keeps its data in the user's data directory, and every other command finds it. If a
-    Redis is configured, that one is used and no server is started.
+    That is a server, workers, with a target a subscriber, and the gateway with its
+    dashboard if the extra 'gateway' is installed, until Ctrl-C. The server keeps its
+    data in the user's data directory, and every other command finds it. If a Redis is
+    configured, that one is used and no server is started.
     """
     settings = configured(
         redis_url=redis_url,
@@ -64,11 +76,25 @@ def up(
     }
     if target:
         commands[f"subscriber {target}"] = subscriber
+    if find_spec("fastapi") is not None:
+        port = port or _usual_port()
+        commands["gateway"] = [*program, "serve", "--port", str(port), *logging]
+        say(f"the dashboard is at http://127.0.0.1:{port}/")
     try:
         return run(_keep(settings, commands))
     except Interrupted:
         say("all ended")
         return ExitCode.OK
+
+
+def _usual_port() -> int:
+    """The gateway's usual port, or a free one while somebody else has that."""
+    for port in (PORT, 0):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    return PORT
 
 
 def _numbers(count: int) -> range:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from importlib.util import find_spec
 
 from broker.cli.quantities import shown_size
 from broker.manager import connect
 from schemas.addresses import AddressPolicy
 from schemas.errors import ForbiddenAddress
 from workers.demo.catalogue import Plan
+from workers.demo.children import Member
 from workers.demo.podcasts import sw
 from workers.demo.rows import spaced
 from workers.demo.stage import Stage
@@ -17,6 +19,7 @@ HOLD = timedelta(minutes=5)
 """How long the demo, as the producer, keeps records for its checks."""
 WORKERS = ("worker-1", "worker-2")
 SUBSCRIBER = "subscriber"
+GATEWAY = "gateway"
 
 
 async def introduce_the_origin(stage: Stage) -> None:
@@ -84,6 +87,27 @@ async def start_processes(stage: Stage) -> None:
         "RQ hands each fetch to a worker, which holds it by a lease of "
         f"{lease:g} s and renews that while it lives.",
     )
+
+
+async def show_the_dashboard(stage: Stage) -> None:
+    """Start the gateway, where its extra is installed, and say where it is."""
+    if find_spec("fastapi") is None:
+        return
+    gateway = await stage.crew.start(
+        GATEWAY, "serve", "--port", "0", "--log-format", "json"
+    )
+    await stage.lookout.until(lambda: bool(_address(gateway)), "the gateway listens")
+    await stage.say(
+        "look",
+        f"{_address(gateway)}/ shows all of this in a browser, while it lasts.",
+    )
+
+
+def _address(gateway: Member) -> str:
+    for entry in gateway.log():
+        if entry.get("event") == "gateway_starts":
+            return str(entry["address"])
+    return ""
 
 
 def _described(plan: Plan) -> str:

@@ -27,6 +27,7 @@ async def tell(stage: Stage) -> None:
         await opening.be_refused(stage)
         await opening.register(stage, catalogue.season, catalogue.bonus)
         await opening.start_processes(stage)
+        await opening.show_the_dashboard(stage)
         await _see_the_season(stage)
         await _see_the_bonus(stage)
         await opening.register(stage, catalogue.episode, catalogue.stream)

@@ -50,6 +50,13 @@ async def resume(scope: str, uid: str, manager: OurManager) -> Response:
     return go_to(_address(scope, uid))
 
 
+@router.post("/retry")
+async def retry(scope: str, uid: str, manager: OurManager) -> Response:
+    """Register a fetch that failed, or was aborted, once more; show the new one."""
+    again = await (await found(manager, uid)).retry()
+    return go_to(_address(scope, again.uid))
+
+
 @router.post("/click")
 async def click(
     scope: str, uid: str, manager: OurManager, client: Annotated[str, Form()] = ""

@@ -59,7 +59,12 @@ async def deliveries(connection: Connection, keys: FetchKeys) -> list[EventRow]:
         Unreachable: Redis does not answer.
     """
     _, rows = await connection.ask("HSCAN", keys.events, 0, "COUNT", MOST)
-    fields = {name.decode(): value.decode() for name, value in rows.items()}
+    # Of what a delivery has beside its state, how its attempts ended is no text.
+    fields = {
+        name.decode(): value.decode()
+        for name, value in rows.items()
+        if name.count(b"|") < 2
+    }
     events = [name for name in fields if "|" not in name]
     found = []
     for event in events:
@@ -87,7 +92,7 @@ async def _of(
     found = []
     for name in sorted(fields):
         start, _, subscriber = name.partition("|")
-        if start != event or not subscriber or "|" in subscriber:
+        if start != event or not subscriber:
             continue
         words = fields[name].split(" ")
         mine = ScopeKeys(keys.scope).subscriber(subscriber)
