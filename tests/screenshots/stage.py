@@ -67,14 +67,14 @@ async def staged() -> AsyncIterator[Stage]:
             allow_networks=AddressPolicy.parse("loopback"),
             environment="staging",
         )
-        async with Origin() as origin:
-            _stock(origin)
+        async with Origin() as origin, Origin() as busy:
+            _stock(origin, busy)
             base = origin.url("/")
             async with (
                 connect(scope="podcasts", base_url=base, settings=settings) as podcasts,
                 connect(scope="maps", base_url=base, settings=settings) as maps,
             ):
-                running, failed = await _fetch(podcasts, maps)
+                running, failed = await _fetch(podcasts, maps, busy)
                 async with _gateway(settings) as address:
                     yield Stage(address, _page(running), _page(failed))
 
@@ -123,7 +123,7 @@ async def _gateway(settings: Settings) -> AsyncIterator[str]:
     await serving
 
 
-def _stock(origin: Origin) -> None:
+def _stock(origin: Origin, busy: Origin) -> None:
     for name, colour in (("show", "#3b5bdb"), ("map", "#2b8a3e")):
         body = ICON.format(colour).encode()
         origin.add(f"/{name}.svg", body, headers={"Content-Type": "image/svg+xml"})
@@ -133,12 +133,12 @@ def _stock(origin: Origin) -> None:
     origin.add("/tiles.bin", b"t" * 90 * MIB, rate=400_000)
     for number in range(12):
         origin.add(f"/season/{number}.mp3", bytes([number]) * 300_000)
-    busy = [(503, {"Retry-After": "600"})] * 20
-    origin.add("/feed.xml", b"<rss/>", fail_first=busy)
+    refusals = [(503, {"Retry-After": "600"})] * 20
+    busy.add("/feed.xml", b"<rss/>", fail_first=refusals)
 
 
 async def _fetch(
-    podcasts: BackgroundFetchManager, maps: BackgroundFetchManager
+    podcasts: BackgroundFetchManager, maps: BackgroundFetchManager, busy: Origin
 ) -> tuple[BackgroundFetchRegistration, BackgroundFetchRegistration]:
     show, tiles = [{"src": "/show.svg"}], [{"src": "/map.svg"}]
     season = await podcasts.fetch(
@@ -178,7 +178,7 @@ async def _fetch(
     )
     await _until(running, lambda each: each.downloaded > 6 * MIB)
     await running.click()
-    await podcasts.fetch("feed", "/feed.xml", title="The feed of a busy host")
+    await podcasts.fetch("feed", busy.url("/feed.xml"), title="The feed of a busy host")
     await asyncio.sleep(1)  # for the busy host to be asked, and to complain
     return running, failed
 
