@@ -90,8 +90,8 @@ async def start_processes(stage: Stage) -> None:
 
 
 async def show_the_dashboard(stage: Stage) -> None:
-    """Start the gateway, where its extra is installed, and say where it is."""
-    if find_spec("fastapi") is None:
+    """Start the gateway, if its extra is installed and a person is there to look."""
+    if find_spec("fastapi") is None or not stage.pace.reading:
         return
     gateway = await stage.crew.start(
         GATEWAY, "serve", "--port", "0", "--log-format", "json"
