@@ -206,7 +206,15 @@ async def test_pages_are_accessible_and_fit_a_phone(
     async with person(chromium, gateway, color_scheme=scheme) as page:
         for path in (
             *("/fetches", "/fetches?q=nothing", address, f"{address}/abort"),
-            *("/events", "/dead", "/dead/replay", "/workers", "/origins", "/queues"),
+            *(
+                "/events",
+                "/dead",
+                "/dead/replay",
+                "/bulk/retry",
+                "/workers",
+                "/origins",
+                "/queues",
+            ),
             "/fetches/podcasts/missing",
         ):
             await page.set_viewport_size({"width": 1280, "height": 900})

@@ -14,6 +14,7 @@ from typing_extensions import override
 from broker.dead_letters import DeadLetters
 from broker.icons import Icons
 from broker.manager import BackgroundFetchManager
+from broker.origins import OriginReport, Origins
 from broker.processes import Process as Process_
 from broker.processes import Processes, Role
 from broker.settings import Settings
@@ -381,3 +382,43 @@ async def test_trouble_is_shown_while_there_is_any(
     assert "No worker is alive, and 1 job waits" in waiting.text
     assert 'class="troubles"' not in working.text
     assert "host:1:aa" in working.text
+
+
+async def test_all_that_match_are_retried_after_a_question(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    """Not only those on this page; the token of the question makes it once."""
+    for number in range(27):
+        await (await manager.fetch(f"ep-{number}", URL)).abort()
+    await (await manager.fetch("other", URL)).abort()
+
+    listed = await gateway.get("/fetches?state=aborted&q=id:ep-*")
+    [address] = re.findall(r'href="(/bulk/retry[^"]+)"', listed.text)
+    asked = await gateway.get(unescape(address))
+    [token] = re.findall(r'name="token" value="(\w+)"', asked.text)
+    done = await gateway.post(unescape(address), data={"token": token})
+    again = await gateway.post(unescape(address), data={"token": token})
+    active = await gateway.get("/fetches?state=active")
+
+    assert "Retry all matching…" in listed.text
+    assert "state:aborted id:ep-*" in asked.text
+    for answer in (done, again):
+        assert re.search(r"done</dt><dd[^>]*>27<", answer.text)
+    assert "Pause all 27…" in active.text
+
+
+async def test_a_fetch_whose_host_is_left_alone_says_so(
+    gateway: AsyncClient, manager: BackgroundFetchManager, settings: Settings
+) -> None:
+    """BF-DISP-02: it waits, and nothing looks as if it moved."""
+    await manager.fetch("ep-5", URL, title="Episode 5")
+    origins = Origins(manager.connection, settings)
+    pause, complaint = timedelta(minutes=9), "status 503"
+    await origins.renew(
+        [OriginReport("https://origin.example", 0, 1, 0, 0, False, complaint, pause)]
+    )
+
+    page = await gateway.get("/fetches")
+
+    assert re.search(r"https://origin.example is left alone for [89] min", page.text)
+    assert 'data-look="waiting"' in page.text

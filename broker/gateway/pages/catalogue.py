@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from broker.gateway.gateway import Gateway
 from broker.gateway.pages.cards import Card, Sample
+from broker.gateway.pages.origins import left_alone
 from broker.keys import FetchKeys
 from broker.listing import Listing
 from broker.places import waiting
@@ -98,5 +99,6 @@ async def cards(gateway: Gateway, states: Sequence[FetchState]) -> list[Card]:
         Unreachable: Redis does not answer.
     """
     now = await gateway.connection.now()
-    reasons = await waiting(gateway.connection, gateway.settings, states)
+    reasons = await left_alone(gateway.connection, states)
+    reasons |= await waiting(gateway.connection, gateway.settings, states)
     return [Card(state, now, reasons.get(state.uid, "")) for state in states]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 from urllib.parse import quote, urlencode
@@ -16,6 +17,7 @@ from broker.gateway.pages.catalogue import Listed, Named, counts, listed, named
 from broker.gateway.pages.rendering import PageRoute, go_to, render
 from broker.gateway.pages.words import plural
 from broker.keys import FetchKeys
+from schemas.bulk import Action
 from schemas.names import check_scope
 from schemas.queries import FetchFilter
 
@@ -24,6 +26,15 @@ router = APIRouter(route_class=PageRoute, dependencies=[needs(Role.VIEWER)])
 Tab = Literal["all", "active", "paused", "success", "failure", "aborted", "awaiting"]
 MOST_TOLD = 200
 """Active fetches whose progress a list hears of; of more it asks for what it shows."""
+OFFERED: Mapping[str, tuple[Action, ...]] = {
+    "active": (Action.PAUSE, Action.ABORT),
+    "paused": (Action.RESUME, Action.ABORT),
+    "success": (Action.FORGET,),
+    "failure": (Action.RETRY, Action.FORGET),
+    "aborted": (Action.RETRY, Action.FORGET),
+    "awaiting": (Action.RELEASE,),
+}
+"""What a tab offers to do to all of its fetches."""
 _OF = re.compile(r"([^/]{1,64})/([0-9a-f]{32})-(?:(\d{1,20})-(\d{1,15}))?", re.ASCII)
 _ENDS = "success,fail,abort,registered,paused,resumed,openwindow"
 
@@ -37,8 +48,13 @@ class Asked:
     q: str = ""
     after: str = ""
 
-    def address(self, *, state: Tab | None = None, after: str = "") -> str:
-        """The page that shows the same of another tab, or older ones of this."""
+    def address(
+        self, *, state: Tab | None = None, after: str = "", at: str = "/fetches"
+    ) -> str:
+        """The page that shows the same of another tab, or older ones of this.
+
+        ``at`` is another page about the same fetches.
+        """
         wanted = replace(self, state=state or self.state, after=after)
         fields = {
             "scope": wanted.scope or "",
@@ -47,7 +63,7 @@ class Asked:
             "after": wanted.after,
         }
         query = urlencode({name: value for name, value in fields.items() if value})
-        return f"/fetches?{query}" if query else "/fetches"
+        return f"{at}?{query}" if query else at
 
 
 def _asked(
@@ -86,6 +102,8 @@ async def list_fetches(
         poll=poll,
         stream=f"/api/v1{within}/events?types={types}",
         summary=_summary(asked, filter, found),
+        offered=OFFERED.get(asked.state, ()) if found.cards else (),
+        matching=0 if filter.is_searching else found.counts[asked.state],
     )
 
 
