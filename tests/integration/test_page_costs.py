@@ -6,9 +6,9 @@ from httpx2 import AsyncClient
 
 from broker.connection import Connection
 from broker.manager import BackgroundFetchManager
+from tests.benchmarks.forged import forge
 from tests.integration.clock import SCOPE
 from tests.integration.delivering import Process
-from tests.integration.test_listing import forge
 
 FEW, MANY = 1_000, 100_000
 PAGES = (
@@ -42,7 +42,7 @@ async def test_a_hundred_thousand_ended_fetches_make_no_page_dearer(
     await process()
     costs: list[dict[str, list[int]]] = []
     for count in (FEW, MANY):
-        await forge(manager.connection, count)
+        await forge(manager.connection, SCOPE, count)
         for page in PAGES:  # what is looked at once, for all pages of some seconds
             await gateway.get(page)
         costs.append(
