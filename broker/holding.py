@@ -66,9 +66,10 @@ async def nack(
         Unreachable: Redis does not answer. It may have been ended.
     """
     keys, arguments = held.name.context(settings)
+    mine = ScopeKeys(held.name.scope).subscriber(held.name.subscriber)
     verdict = await connection.run(
         "nack",
-        [*keys, *held.name.letter_keys()],
+        [*keys, *held.name.letter_keys(), mine.arrived],
         [
             *arguments,
             held.nonce,

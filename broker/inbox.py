@@ -8,23 +8,19 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Literal
 
-from redis.asyncio import Redis
-
 from broker.connection import Connection
+from broker.deliveries import Rows
+from broker.handover import LOOK_AT, Handed, HandOver
 from broker.keys import LEAVING, PRESENCE, REMOVED, SCOPES, ScopeKeys
 from broker.processes import process_name
 from broker.settings import Settings, milliseconds
 from schemas.errors import ConfigError, InvalidState
 from schemas.filters import EVERYTHING, EventFilter
 
-Rows = list[tuple[str, bytes]]
-"""Entries of the event stream: their ids and messages."""
 Start = Literal["new", "all"] | datetime | timedelta
 """Where a new subscriber begins: with the next event, with the oldest that is still
 there, at a time, or so long ago. Older events are delivered, but not owed (R11)."""
 
-LOOK_AT = 1000
-"""Entries that one call may find excluded: a script's work is bounded (R22)."""
 _REFUSED = {
     0: "was removed",
     -1: "is being removed: try again",
@@ -61,15 +57,11 @@ class Inbox:
         self._settings = settings
         self._scope = ScopeKeys(scope)
         self._keys = self._scope.subscriber(subscriber)
-        self._opened: Redis | None = None
+        self._handover = HandOver(
+            connection, settings, scope, subscriber, self.consumer
+        )
         self._flowing = asyncio.Event()
         self._flowing.set()
-
-    @property
-    def _reader(self) -> Redis:
-        if self._opened is None:
-            self._opened = self._connection.blocking_client()
-        return self._opened
 
     async def join(self, *, again: bool = False) -> None:
         """Make sure that the subscriber and its group exist, and this consumer lives.
@@ -109,58 +101,41 @@ class Inbox:
                 milliseconds(self._settings.retention),
             ],
         )
+        if again:
+            self._handover.look_back()
         if joined < 1:
             raise InvalidState(
                 f"subscriber {self.subscriber!r} of scope {self.scope!r} "
                 f"{_REFUSED[joined]}"
             )
 
-    async def read(self, count: int, block: timedelta) -> Rows:
-        """Wait for new entries, at most ``count``. Empty after ``block``, or before.
+    async def take(self, count: int, block: timedelta) -> Handed:
+        """Be handed new entries, see ``HandOver.take``.
 
-        While the subscriber is paused nothing is read, so that its lag shows.
+        While the subscriber is paused nothing is, so that its lag shows.
+
+        Raises:
+            Unreachable: Redis does not answer, or has lost the group.
         """
-        if not self._flowing.is_set():
+        if not self._flowing.is_set() and count:
             with suppress(TimeoutError):
                 async with asyncio.timeout(block.total_seconds()):
                     await self._flowing.wait()
-            return []
-        if self._takes:
-            return await self._sift(count, block)
-        async with self._connection.answering(block):
-            reply = await self._reader.xreadgroup(
-                self.subscriber,
-                self.consumer,
-                {self._scope.events: ">"},
-                count=count,
-                block=milliseconds(block),
-            )
-        return _entries(reply)
+            if not self._flowing.is_set():
+                return Handed("", [], paused=True)
+        handed = await self._handover.take(count, block)
+        if handed.paused:
+            self._flowing.clear()
+        return handed
 
     async def glance(self, count: int) -> Rows:
-        """Read what is new, at most ``count``, without waiting; none while paused."""
-        return (await self._look(count))[2]
+        """Be handed what is new, at most ``count``; it is not begun. None while paused.
 
-    async def _look(self, count: int) -> tuple[int, bytes, Rows]:
-        """How much was looked at, -1 if paused; the stream's end; what passes."""
-        looked_at, last, *found = await self._connection.run(
-            "sift",
-            [self._scope.events, self._scope.subscribers, self._keys.state],
-            [self.subscriber, self.consumer, count, LOOK_AT],
-        )
-        if looked_at < 0:
-            self._flowing.clear()
-        return looked_at, last, _pairs(found)
-
-    async def _sift(self, count: int, block: timedelta) -> Rows:
-        """Read in one call what the filter lets through; if nothing is new, wait."""
-        looked_at, last, found = await self._look(count)
-        if not looked_at:
-            async with self._connection.answering(block):
-                await self._reader.xread(
-                    {self._scope.events: last}, count=1, block=milliseconds(block)
-                )
-        return found
+        Raises:
+            Unreachable: Redis does not answer, or has lost the group.
+        """
+        rows = await self._handover.glance(count)
+        return [(entry.decode(), message) for entry, message in rows]
 
     async def pending(self) -> Rows:
         """Read again what this consumer was given, for after a lost answer (R20)."""
@@ -213,6 +188,7 @@ class Inbox:
                 self._keys.leases,
                 self._scope.events,
                 self._keys.state,
+                self._keys.arrived,
             ],
             [self.subscriber, consumer, int(leaving)],
         )
@@ -235,13 +211,11 @@ class Inbox:
 
     async def reconnect(self) -> None:
         """Drop the reading connection: the next read begins with a new one."""
-        if self._opened is not None:
-            await self._opened.connection_pool.disconnect()
+        await self._handover.aclose()
 
     async def aclose(self) -> None:
         """Close the reading connection; ``bury`` hands back what was not begun."""
-        if self._opened is not None:
-            await self._opened.aclose()
+        await self._handover.aclose()
 
 
 def check_start(start: Start) -> Start:

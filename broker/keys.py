@@ -341,6 +341,11 @@ class SubscriberKeys:
         return self._prefix + "state"
 
     @property
+    def arrived(self) -> str:
+        """HASH consumer -> number of its last hand-over known to have come (R20)."""
+        return self._prefix + "arrived"
+
+    @property
     def member(self) -> str:
         """The name of this subscriber in structures that span scopes."""
         return f"{self.scope}/{self.name}"
@@ -354,4 +359,5 @@ class SubscriberKeys:
             self.dead,
             self.copies,
             self.state,
+            self.arrived,
         )

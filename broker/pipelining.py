@@ -31,8 +31,8 @@ class Pipelining:
     of their own: to lend one for each pipeline costs more than the exchange.
     """
 
-    def __init__(self, redis: Redis, patience: float) -> None:
-        """``patience``: seconds for one pipeline to be answered."""
+    def __init__(self, redis: Redis, patience: float | None) -> None:
+        """``patience``: seconds for one pipeline to be answered, or without end."""
         self._redis = redis
         self._patience = patience
         self._connection: AbstractConnection | None = None

@@ -11,12 +11,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from broker.connection import Connection
-from broker.deliveries import DeliveryName
+from broker.deliveries import Begun, Delivery, DeliveryName, Rows
 from broker.holding import Held, extend
-from broker.inbox import Rows
 from broker.quarantine import Quarantine
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Subscription
+from broker.stream import Subscription
 from schemas.errors import Failure, InvalidMessage, NewerMessage
 from schemas.events import EventMessage
 

@@ -15,14 +15,14 @@ from contextlib import suppress
 from datetime import timedelta
 
 from broker.connection import Connection
-from broker.deliveries import DeliveryName
+from broker.deliveries import DeliveryName, new_nonce
 from broker.holding import Held, Nack, ack, backoff, extend, nack
 from broker.inbox import Start
 from broker.keys import PULLED, ScopeKeys
 from broker.pull import Pull
 from broker.settings import Settings
 from broker.standing import memberships
-from broker.stream import Subscription, new_nonce
+from broker.stream import Subscription
 from schemas.errors import Failure, InvalidName
 from schemas.filters import EVERYTHING, EventFilter
 from schemas.names import check_scope, check_subscriber

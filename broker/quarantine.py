@@ -43,8 +43,10 @@ class Quarantine:
         await self._connection.run("defer", keys, [*arguments, milliseconds(delay)])
         return True
 
-    async def put_aside(self, entry: str, reason: str) -> None:
+    async def put_aside(self, entry: str, reason: str, nonce: str = "") -> None:
         """Put an entry that cannot be read with the dead letters; nothing is lost.
+
+        One that somebody holds is left alone, unless it is under this ``nonce``.
 
         Raises:
             Unreachable: Redis does not answer.
@@ -57,7 +59,7 @@ class Quarantine:
         await self._connection.run(
             "quarantine",
             [*keys, *name.letter_keys(), self._keys.subscribers],
-            [*arguments, bounded(reason)],
+            [*arguments, bounded(reason), nonce],
         )
 
     async def _name(self, entry: str) -> DeliveryName | None:

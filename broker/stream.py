@@ -2,75 +2,34 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from broker.connection import Connection
-from broker.deliveries import DeliveryName
+from broker.deliveries import (
+    Begun,
+    Delivery,
+    DeliveryName,
+    Received,
+    Refused,
+    begun_of,
+    begun_or_refused,
+    new_nonce,
+)
 from broker.holding import Held, Nack, ack, extension, nack
 from broker.inbox import Inbox, Start
 from broker.keys import FetchKeys
 from broker.settings import Settings, milliseconds
 from broker.steps import Steps
-from broker.together import Answer, Item, Send, Together
+from broker.together import Together, or_one_by_one
 from schemas.errors import InvalidMessage
 from schemas.events import EventMessage
-from schemas.fetches import FetchState
 from schemas.filters import EVERYTHING, EventFilter
 
 AT_ONCE = 64
 """Deliveries in one call: a script's work is bounded (R22)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One event on its way to this subscriber; not begun yet."""
-
-    entry: str
-    message: EventMessage
-    subscriber: str
-
-    @property
-    def uid(self) -> str:
-        """The fetch that the event is about."""
-        return self.message.registration.uid
-
-    @property
-    def member(self) -> str:
-        """The name of this delivery in the subscriber's sets."""
-        return f"{self.entry}/{self.uid}/{self.message.event}"
-
-    @property
-    def delivery_id(self) -> str:
-        """The same for every attempt: from fetch, event and subscriber (R14)."""
-        return f"{self.uid}/{self.message.event}/{self.subscriber}"
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """A delivery that this process holds, until its lease ends or it is settled."""
-
-    delivery: Delivery
-    nonce: str
-    attempt: int
-    failures: int
-    state: FetchState
-    """The registration as it was when the delivery began."""
-
-
-class Refused(StrEnum):
-    """Why a delivery does not begin here."""
-
-    WAIT = "wait"
-    HELD = "held"
-    PAUSED = "paused"
-    DONE = "done"
 
 
 class Subscription(Inbox):
@@ -97,11 +56,40 @@ class Subscription(Inbox):
             consumer=consumer,
         )
         self._begins: Together[tuple[Delivery, str], Begun | Refused] = Together(
-            _or_one_by_one(self._begin_all), AT_ONCE, "begins"
+            or_one_by_one(self._begin_all), AT_ONCE, "begins"
         )
         self._acks: Together[Begun, bool] = Together(
-            _or_one_by_one(self._ack_all), AT_ONCE, "acks"
+            or_one_by_one(self._ack_all), AT_ONCE, "acks"
         )
+
+    async def receive(self, count: int, block: timedelta) -> Received:
+        """Be handed at most ``count`` new events, and begin them; wait for the first.
+
+        Empty after ``block``, or before. With 0, only say that the last ones came.
+        What a lost answer had begun comes with the next one (R20).
+
+        Raises:
+            Unreachable: Redis does not answer, or has lost the group.
+        """
+        handed = await self.take(count, block)
+        received = Received([], [], handed.nonce)
+        for entry, message, *right in handed.rows:
+            name = entry.decode()
+            try:
+                received.begun.append(
+                    self._received(name, message, handed.nonce, right)
+                )
+            except InvalidMessage:
+                received.rows.append((name, message))
+        return received
+
+    def _received(
+        self, entry: str, message: bytes, nonce: str, right: list[Any]
+    ) -> Begun:
+        if not right:
+            raise InvalidMessage("not of this release")
+        delivery = Delivery(entry, EventMessage.decode(message), self.subscriber)
+        return begun_of(delivery, nonce, *right)
 
     async def begin(
         self, delivery: Delivery, nonce: str | None = None
@@ -125,7 +113,7 @@ class Subscription(Inbox):
             arguments.append(message.registration.version)
         answers = await self._connection.run("begin", keys, arguments)
         return [
-            _begun(delivery, nonce, answer)
+            begun_or_refused(delivery, nonce, answer)
             for (delivery, nonce), answer in zip(wanted, answers, strict=True)
         ]
 
@@ -140,6 +128,24 @@ class Subscription(Inbox):
         """Give up a right that this process has, or may have; no failure (R20)."""
         name = self._name(delivery)
         return await self._nack(name, nonce, False, delay, "handed back")
+
+    async def leave(self) -> None:
+        """Hand back what this process has not handled; nobody else waits for it (R20).
+
+        Raises:
+            Unreachable: Redis does not answer. Then its leases end, which counts for
+                nothing.
+        """
+        nonce = self._handover.unanswered
+        if nonce is not None:
+            await self._handover.aclose()
+            for entry, message in await self.pending():
+                with suppress(InvalidMessage):
+                    decoded = EventMessage.decode(message)
+                    await self.hand_back(
+                        Delivery(entry, decoded, self.subscriber), nonce
+                    )
+        await self.bury(self.consumer, leaving=True)
 
     async def ack(self, begun: Begun) -> bool:
         """Acknowledge: all promises have settled. False if not held here any more."""
@@ -199,38 +205,3 @@ class Subscription(Inbox):
             delivery.uid,
             delivery.message.event,
         )
-
-
-def _begun(
-    delivery: Delivery, nonce: str, answer: list[Any]
-) -> Begun | Refused | InvalidMessage:
-    if answer[0] != b"ok":
-        return Refused(answer[0].decode())
-    _, attempt, failures, fields = answer
-    state = delivery.message.registration
-    if fields:
-        named = dict(zip(fields[::2], fields[1::2], strict=True))
-        try:
-            state = FetchState.from_hash(named)
-        except InvalidMessage as error:  # it concerns this one alone
-            return error
-    return Begun(delivery, nonce, attempt, failures, state)
-
-
-def _or_one_by_one(send: Send[Item, Answer]) -> Send[Item, Answer]:
-    """What Redis refuses of many is sent one by one: the others are not to suffer."""
-
-    async def sent(items: Sequence[Item]) -> Sequence[Answer | Exception]:
-        try:
-            return await send(items)
-        except ResponseError as error:
-            if len(items) == 1:
-                return [error]
-        return [answer for item in items for answer in await sent([item])]
-
-    return sent
-
-
-def new_nonce() -> str:
-    """What nobody else has: a holder's half of a fence (R2)."""
-    return secrets.token_hex(8)

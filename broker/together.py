@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
+from redis.exceptions import ResponseError
+
 from broker.tasks import cancel_all
 
 Item = TypeVar("Item")
@@ -92,3 +94,17 @@ def _refuse(answer: asyncio.Future[Answer], error: BaseException) -> None:
         answer.set_exception(error)
     else:
         answer.cancel()
+
+
+def or_one_by_one(send: Send[Item, Answer]) -> Send[Item, Answer]:
+    """What Redis refuses of many is sent one by one: the others are not to suffer."""
+
+    async def sent(items: Sequence[Item]) -> Sequence[Answer | Exception]:
+        try:
+            return await send(items)
+        except ResponseError as error:
+            if len(items) == 1:
+                return [error]
+        return [answer for item in items for answer in await sent([item])]
+
+    return sent

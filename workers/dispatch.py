@@ -17,11 +17,12 @@ from functools import partial
 
 import structlog
 
+from broker.deliveries import Begun, Delivery, Refused, new_nonce
 from broker.holding import Nack, backoff
 from broker.manager import BackgroundFetchManager
 from broker.quarantine import Quarantine
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Subscription, new_nonce
+from broker.stream import Subscription
 from schemas.errors import Failure, InvalidMessage, NewerMessage
 from schemas.events import EventMessage, EventType
 from workers.answers import answered
@@ -100,8 +101,14 @@ class Dispatcher:
             log.warning("delivery_lost", delivery=begun.delivery.delivery_id)
             lifetime.end()
 
-    async def handle(self, entry: str, message: bytes) -> None:
-        """Bring one entry of the stream to its conclusion, or leave it to others."""
+    async def handle(
+        self, entry: str, message: bytes, nonce: str | None = None
+    ) -> None:
+        """Bring one entry of the stream to its conclusion, or leave it to others.
+
+        It is begun under ``nonce``, unless it was; by default nobody else has that.
+        """
+        nonce = nonce or new_nonce()
         try:
             decoded = EventMessage.decode(message)
         except NewerMessage as error:
@@ -109,12 +116,13 @@ class Dispatcher:
             return
         except InvalidMessage as error:
             log.error("event_unreadable", entry=entry, error=str(error))
-            await answered(partial(self._quarantine.put_aside, entry, str(error)))
+            aside = partial(self._quarantine.put_aside, entry, str(error), nonce)
+            await answered(aside)
             return
         delivery = Delivery(entry, decoded, self._subscription.subscriber)
         async with self._free:
             if not self._closing:
-                await self._hold(delivery)
+                await self._hold(delivery, nonce)
 
     async def _leave_to_newer(self, entry: str, why: str) -> None:
         """Hand an event back uncounted."""
@@ -128,11 +136,19 @@ class Dispatcher:
             self._warned.add(why)
             log.warning("event_for_later_release", entry=entry, error=why)
 
-    async def _hold(self, delivery: Delivery) -> None:
+    async def handle_begun(self, begun: Begun) -> None:
+        """Bring a delivery that this process holds to its conclusion."""
+        async with self._free:
+            await self._hold(begun.delivery, begun.nonce, begun)
+
+    async def _hold(
+        self, delivery: Delivery, nonce: str, begun: Begun | Refused | None = None
+    ) -> None:
         """Begin a delivery and handle it; cancelled, hand it back (R20)."""
-        nonce, begun = new_nonce(), None
         try:
-            begun = await answered(partial(self._subscription.begin, delivery, nonce))
+            begun = begun or await answered(
+                partial(self._subscription.begin, delivery, nonce)
+            )
             if isinstance(begun, Begun):
                 await self._handle(begun)
         except asyncio.CancelledError:

@@ -7,14 +7,14 @@ always has more to read would never come to what failed, or was a dead one's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
-from broker.inbox import Rows
+from broker.deliveries import Begun, Rows
 from broker.stream import Subscription
 from broker.tasks import cancel_all
 from schemas.errors import Failure, InvalidState, QuotaExceeded
@@ -23,24 +23,32 @@ log = structlog.get_logger()
 
 BLOCK = timedelta(seconds=1)
 READ_AT_ONCE = 100
-HEAD_START = 3
-"""Turns of the loop in which what was read is sent to begin; the next read waits."""
 PAUSE_SECONDS = 1.0
 """How long Redis is left alone after it did not answer."""
 HAND_BACK_SECONDS = 5.0
 """How long what the grace has cut short may take to hand its deliveries back."""
-Handle = Callable[[str, bytes], Coroutine[Any, Any, None]]
+
+
+class Handler(Protocol):
+    """Brings deliveries to their conclusion."""
+
+    async def handle(
+        self, entry: str, message: bytes, nonce: str | None = None
+    ) -> None:
+        """Begin an entry, under this nonce or one of its own, and handle it."""
+
+    async def handle_begun(self, begun: Begun) -> None:
+        """Handle what this process holds."""
 
 
 class Inflow:
     """Entries of the stream at work in this process, and where more come from."""
 
     def __init__(
-        self, subscription: Subscription, handle: Handle, handlers: int
+        self, subscription: Subscription, handler: Handler, handlers: int
     ) -> None:
-        """``handle`` brings one entry and its message to their conclusion."""
         self._subscription = subscription
-        self._handle = handle
+        self._handler = handler
         self._handlers = handlers
         self._tasks: set[asyncio.Task[None]] = set()
         self._entries: set[str] = set()
@@ -59,11 +67,8 @@ class Inflow:
             try:
                 if answer_lost:
                     await self._subscription.join(again=True)
-                    self.admit(await self._subscription.pending())
                     answer_lost = False
-                self.admit(await self._more())
-                for _ in range(HEAD_START):
-                    await asyncio.sleep(0)
+                await self._take_turn()
             except (Failure, QuotaExceeded) as error:
                 log.warning("subscriber_waits_for_redis", error=str(error))
                 answer_lost = True
@@ -73,26 +78,33 @@ class Inflow:
                 log.error("subscriber_removed", error=str(error))
                 return
 
-    async def _more(self) -> Rows:
-        """Wait for new entries, or collect what is due if that had little room."""
-        room = min(await self._free(), READ_AT_ONCE)
-        if self._due_now:
+    async def _take_turn(self) -> None:
+        """Collect what is due, if that had little room, or be handed what is new.
+
+        What cannot be handled here is left for other processes; Redis hears all the
+        same that the last events came.
+        """
+        room = min(self._room(), READ_AT_ONCE)
+        if room and self._due_now:
             self._due_now = False
             rows = await self._subscription.collect(room)
             self._due_next = len(rows) == room
-            return rows
-        self._due_now, self._due_next = self._due_next, False
-        return await self._subscription.read(room, BLOCK)
+            self.admit(rows)
+            return
+        if room:
+            self._due_now, self._due_next = self._due_next, False
+        received = await self._subscription.receive(room, BLOCK)
+        for begun in received.begun:
+            self._start(begun.delivery.entry, self._handler.handle_begun(begun))
+        self.admit(received.rows, received.nonce)
+        if not room:
+            await self._free()
 
-    async def _free(self) -> int:
-        """Wait until another delivery can be handled; return how many can.
-
-        What cannot be handled here is left for other processes to read.
-        """
-        while (room := self._room()) < 1:
+    async def _free(self) -> None:
+        """Wait until another delivery can be handled."""
+        while self._room() < 1:
             self._freed.clear()
             await self._freed.wait()
-        return room
 
     def room_for_due(self) -> int:
         """How many more can be handled; if few, the next turn is that of the due."""
@@ -104,15 +116,17 @@ class Inflow:
     def _room(self) -> int:
         return max(0, self._handlers - len(self._tasks))
 
-    def admit(self, rows: Rows) -> None:
+    def admit(self, rows: Rows, nonce: str | None = None) -> None:
         """Handle entries that are not at work here; such a one is found stranded."""
         for entry, message in rows:
-            if entry in self._entries:
-                continue
-            task = asyncio.create_task(self._handle(entry, message))
-            self._tasks.add(task)
-            self._entries.add(entry)
-            task.add_done_callback(partial(self._ended, entry))
+            if entry not in self._entries:
+                self._start(entry, self._handler.handle(entry, message, nonce))
+
+    def _start(self, entry: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        self._entries.add(entry)
+        task.add_done_callback(partial(self._ended, entry))
 
     def _ended(self, entry: str, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

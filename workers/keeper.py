@@ -13,9 +13,10 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
+from broker.deliveries import Begun
 from broker.scripts import script
 from broker.settings import Settings
-from broker.stream import Begun, Subscription
+from broker.stream import Subscription
 
 log = structlog.get_logger()
 

@@ -14,12 +14,13 @@ from contextlib import suppress
 import structlog
 
 from broker.agenda import Agenda
+from broker.deliveries import Begun
 from broker.manager import BackgroundFetchManager, connect
 from broker.processes import Process, Role
 from broker.settings import Settings
 from broker.signals import on_first_signal
 from broker.store import BlobStore
-from broker.stream import Begun, Subscription
+from broker.stream import Subscription
 from broker.tasks import cancel_all
 from schemas.errors import (
     ConfigError,
@@ -81,7 +82,7 @@ class Runtime:
                 await self._serve(manager, subscription)
             finally:
                 with suppress(Failure):
-                    await subscription.bury(subscription.consumer, leaving=True)
+                    await subscription.leave()
                 await subscription.aclose()
 
     async def _serve(
@@ -90,7 +91,7 @@ class Runtime:
         dispatcher = Dispatcher(
             self._worker, manager, subscription, self._settings, self._observer
         )
-        inflow = Inflow(subscription, dispatcher.handle, self._settings.handlers)
+        inflow = Inflow(subscription, dispatcher, self._settings.handlers)
         keeper = Keeper(
             manager.connection.url,
             self._settings,

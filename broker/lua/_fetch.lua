@@ -96,7 +96,7 @@ local function publish(type, event, state, own, ...)
   })
   local entry = redis.call('XADD', stream, '*', 'delivery', state.uid .. '/' .. event,
     'message', message, 'id', state.id, 'version', version,
-    'number', redis.call('HINCRBY', scope, 'published', 1))
+    'number', redis.call('HINCRBY', scope, 'published', 1), 'v', 1, 'state', state.version)
   local record = {
     entry = entry, version = version, open = size == 0,
     owed = number_owed(size, set[3], event, state.id), settled = 0,

@@ -3,6 +3,7 @@
 -- consumer is forgotten when it has none left (R9, R20).
 -- KEYS[1] consumers ZSET   KEYS[2] due ZSET   KEYS[3] leases ZSET   KEYS[4] event STREAM
 -- KEYS[5] subscriber's state HASH, which keeps when a process was there last (R21)
+-- KEYS[6] arrived HASH
 -- ARGV[1] subscriber   ARGV[2] consumer   ARGV[3] 1 if it says so itself
 -- Returns how many deliveries became due.
 local clock = redis.call('TIME')
@@ -26,6 +27,7 @@ end
 if #redis.call('XPENDING', KEYS[4], ARGV[1], '-', '+', 1, ARGV[2]) == 0 then
   redis.call('XGROUP', 'DELCONSUMER', KEYS[4], ARGV[1], ARGV[2])
   redis.call('ZREM', KEYS[1], ARGV[2])
+  redis.call('HDEL', KEYS[6], ARGV[2])
   local seen = tonumber(redis.call('HGET', KEYS[5], 'seen') or 0)
   redis.call('HSET', KEYS[5], 'seen', string.format('%d', math.max(seen, deadline or 0)))
 end

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from broker.stream import Begun, Delivery, Subscription
+from broker.deliveries import Begun, Delivery
+from broker.stream import Subscription
 from schemas.events import EventMessage
 
 NOW = timedelta(milliseconds=1)
@@ -22,9 +23,14 @@ def deliveries(process: Subscription, rows: list[tuple[str, bytes]]) -> list[Del
     ]
 
 
+async def hand_over(process: Subscription, count: int = 10) -> list[tuple[str, bytes]]:
+    """What is new, by its entry; nothing is begun."""
+    return await process.glance(count)
+
+
 async def read(process: Subscription, count: int = 10) -> list[Delivery]:
     """What is new."""
-    return deliveries(process, await process.read(count, NOW))
+    return deliveries(process, await hand_over(process, count))
 
 
 async def collect(process: Subscription) -> list[Delivery]:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from broker.deliveries import Begun
 from broker.settings import Settings
-from broker.stream import Begun
 from workers.runtime import Runtime
 from workers.service_worker import ServiceWorker
 

@@ -9,11 +9,13 @@ from datetime import timedelta
 
 import pytest
 
+from broker.deliveries import Begun, Delivery
 from broker.manager import connect
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Subscription
+from broker.stream import Subscription
 from schemas.events import EventMessage
 from tests.integration.commands import Bgfetch
+from tests.integration.delivering import hand_over
 
 URL = "https://cdn.example/1"
 SCOPE = "podcasts"
@@ -31,7 +33,7 @@ async def fail_once(settings: Settings) -> str:
         sub = Subscription(manager.connection, settings, SCOPE, "a")
         await sub.join()
         await (await manager.fetch("x", URL)).abort()
-        [(entry, message)] = await sub.read(1, timedelta(seconds=1))
+        [(entry, message)] = await hand_over(sub, 1)
         delivery = Delivery(entry, EventMessage.decode(message), "a")
         begun = await sub.begin(delivery)
         assert isinstance(begun, Begun)

@@ -6,12 +6,14 @@ import asyncio
 import json
 from datetime import timedelta
 
+from broker.deliveries import Begun, Delivery
 from broker.manager import connect
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Subscription
+from broker.stream import Subscription
 from schemas.events import EventMessage
 from tests.integration.clock import SCOPE, Clock
 from tests.integration.commands import Bgfetch
+from tests.integration.delivering import hand_over
 
 
 async def subscribe(settings: Settings, *, then_die: bool = False) -> None:
@@ -112,7 +114,7 @@ def test_a_time_range_is_replayed(bgfetch: Bgfetch, settings: Settings) -> None:
             sub = Subscription(manager.connection, settings, SCOPE, "mailer")
             await sub.join()
             await (await manager.fetch("x", "https://cdn.example/1")).abort()
-            [(entry, message)] = await sub.read(1, timedelta(milliseconds=1))
+            [(entry, message)] = await hand_over(sub, 1)
             delivery = Delivery(entry, EventMessage.decode(message), "mailer")
             begun = await sub.begin(delivery)
             assert isinstance(begun, Begun)

@@ -9,16 +9,17 @@ import pytest
 
 from broker.agenda import Agenda, Verdict
 from broker.dead_letters import DeadLetters, LetterFilter
+from broker.deliveries import Delivery, Refused
 from broker.holding import Nack
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.quarantine import Quarantine
 from broker.queue import JobQueue
 from broker.settings import Settings
-from broker.stream import Delivery, Refused, Subscription
+from broker.stream import Subscription
 from schemas.events import DeadLetter
 from tests.integration.clock import SCOPE, Clock
-from tests.integration.delivering import NOW, Process, begin, deliveries
+from tests.integration.delivering import NOW, Process, begin, deliveries, hand_over
 from workers.reclaim import Reclaimer
 
 HOUR = timedelta(hours=1)
@@ -59,7 +60,7 @@ async def test_a_dead_letter_tells_who_failed_when_and_why(
     sub = await process()
     registration = await manager.fetch("x", URL)
     await registration.abort()
-    [delivery] = deliveries(sub, await sub.read(10, NOW))
+    [delivery] = deliveries(sub, await hand_over(sub, 10))
     back = await begin(sub, delivery)
     await sub.nack(back, failed=False, delay=timedelta(0), reason="handed back")
     [delivery] = deliveries(sub, await sub.collect(1))
@@ -90,7 +91,7 @@ async def test_a_history_keeps_its_newest_fifty_attempts_and_short_reasons(
 ) -> None:
     sub = await process()
     await (await manager.fetch("x", URL)).abort()
-    [delivery] = deliveries(sub, await sub.read(10, NOW))
+    [delivery] = deliveries(sub, await hand_over(sub, 10))
 
     for _ in range(60):
         begun = await begin(sub, delivery)
@@ -115,7 +116,7 @@ async def test_a_replay_is_the_same_delivery_without_its_failures(
     sub = await process()
     registration = await manager.fetch("x", URL)
     await registration.abort()
-    [first] = deliveries(sub, await sub.read(10, NOW))
+    [first] = deliveries(sub, await hand_over(sub, 10))
     await die(sub, clock, first)
     [letter] = await letters.find()
     await registration.refresh()
@@ -144,7 +145,7 @@ async def test_a_replay_that_fails_again_has_its_whole_history(
 ) -> None:
     sub = await process()
     await (await manager.fetch("x", URL)).abort()
-    await die(sub, clock, deliveries(sub, await sub.read(10, NOW))[0])
+    await die(sub, clock, deliveries(sub, await hand_over(sub, 10))[0])
     await letters.replay((await letters.find())[0])
 
     await die(sub, clock, deliveries(sub, await sub.collect(1))[0])
@@ -165,13 +166,13 @@ async def test_a_purge_settles_the_delivery_and_releases_the_records(
     sub, other = await process("a"), await process("b")
     registration = await manager.fetch("x", URL)
     await registration.abort()
-    dead = await die(sub, clock, deliveries(sub, await sub.read(10, NOW))[0])
+    dead = await die(sub, clock, deliveries(sub, await hand_over(sub, 10))[0])
     [letter] = await letters.find()
 
     answers = [await letters.purge(letter), await letters.purge(letter)]
     await registration.refresh()
     while_the_other_owes = registration.records_available
-    [theirs] = deliveries(other, await other.read(10, NOW))
+    [theirs] = deliveries(other, await hand_over(other, 10))
     await other.ack(await begin(other, theirs))
 
     await registration.refresh()
@@ -189,7 +190,7 @@ async def test_a_delivery_that_is_no_dead_letter_cannot_be_purged_or_replayed(
     sub = await process()
     registration = await manager.fetch("x", URL)
     await registration.abort()
-    [delivery] = deliveries(sub, await sub.read(10, NOW))
+    [delivery] = deliveries(sub, await hand_over(sub, 10))
     begun = await begin(sub, delivery)
     letter = DeadLetter(
         state="failed",
@@ -218,7 +219,7 @@ async def test_letters_are_found_by_subscriber_type_id_and_delivery(
         await registration.click()
         await registration.abort()
         for each in (sub, other):
-            for delivery in deliveries(each, await each.read(10, NOW)):
+            for delivery in deliveries(each, await hand_over(each, 10)):
                 await die(each, clock, delivery)
     everything = await letters.find()
 
@@ -243,7 +244,7 @@ async def test_an_event_that_cannot_be_read_keeps_the_records_as_a_dead_letter(
     sub = await process()
     registration = await manager.fetch("x", URL)
     await registration.abort()
-    [(entry, _)] = await sub.read(10, NOW)
+    [(entry, _)] = await hand_over(sub, 10)
 
     await quarantine.put_aside(entry, "no event")
     await quarantine.put_aside(entry, "no event")
@@ -272,7 +273,7 @@ async def test_an_entry_that_is_no_event_of_ours_is_listed_and_can_be_purged(
     await manager.connection.ask(
         "XADD", ScopeKeys(SCOPE).events, "*", "delivery", "*/?", "message", "junk"
     )
-    [(entry, _)] = await sub.read(10, NOW)
+    [(entry, _)] = await hand_over(sub, 10)
 
     await quarantine.put_aside(entry, "not a message")
     [letter] = await letters.find()
@@ -296,10 +297,10 @@ async def test_when_the_retention_ends_what_is_open_expires_and_leaves_a_copy(
     done = await process("done")
     registration = await manager.fetch("x", URL)
     await registration.abort()
-    [delivery] = deliveries(done, await done.read(10, NOW))
+    [delivery] = deliveries(done, await hand_over(done, 10))
     await done.ack(await begin(done, delivery))
-    await die(dying, clock, deliveries(dying, await dying.read(10, NOW))[0])
-    held = await begin(slow, deliveries(slow, await slow.read(10, NOW))[0])
+    await die(dying, clock, deliveries(dying, await hand_over(dying, 10))[0])
+    held = await begin(slow, deliveries(slow, await hand_over(slow, 10))[0])
     keys = FetchKeys(SCOPE, registration.uid)
     agenda = Agenda(manager.connection, settings)
 

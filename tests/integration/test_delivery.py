@@ -9,11 +9,12 @@ from datetime import timedelta
 import pytest
 
 from broker.agenda import Agenda, Verdict
+from broker.deliveries import Begun, Refused
 from broker.holding import Nack
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Refused, Subscription
+from broker.stream import Subscription
 from schemas.errors import InvalidState
 from schemas.events import EventType
 from tests.integration.clock import SCOPE, Clock

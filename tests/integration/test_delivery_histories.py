@@ -9,16 +9,18 @@ from datetime import timedelta
 import pytest
 
 from broker.dead_letters import DeadLetters
+from broker.deliveries import Begun, Delivery
 from broker.inbox import Start
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Subscription
+from broker.stream import Subscription
 from broker.subscribers import Subscribers
 from schemas.events import DeliveryOutcome, EventMessage
 from schemas.filters import EventFilter
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import hand_over
 
 NOW = timedelta(milliseconds=1)
 HOUR = timedelta(hours=1)
@@ -114,13 +116,24 @@ class History:
         """Every process begins what it can."""
         for name, sub in self.processes.items():
             await self._clock.age_deliveries(name, HOUR)
-            for entry, message in [*await sub.read(9, NOW), *await sub.collect(9)]:
+            rows = await self._new(name, sub)
+            for entry, message in [*rows, *await sub.collect(9)]:
                 event = EventMessage.decode(message)
                 self.known[name][entry] = Delivery(entry, event, name)
             for delivery in self.known[name].values():
                 begun = await sub.begin(delivery)
                 if isinstance(begun, Begun):
                     self.held.append((sub, begun))
+
+    async def _new(self, name: str, sub: Subscription) -> list[tuple[str, bytes]]:
+        """New events, begun as they come or not."""
+        if self.random.random() < 0.5:
+            return await hand_over(sub, 9)
+        received = await sub.receive(9, NOW)
+        for begun in received.begun:
+            self.held.append((sub, begun))
+            self.known[name][begun.delivery.entry] = begun.delivery
+        return received.rows
 
     async def ack(self) -> None:
         """One of all that ever began is acknowledged, twice."""

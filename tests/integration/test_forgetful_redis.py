@@ -19,6 +19,7 @@ from broker.stream import Subscription
 from broker.subscribers import Subscribers
 from schemas.errors import InvalidState, Unreachable
 from tests.integration.clock import SCOPE
+from tests.integration.delivering import hand_over
 from tests.integration.outcomes import running
 from tests.torture.database import Database
 from workers.events import BackgroundFetchEvent
@@ -60,7 +61,7 @@ async def test_a_restart_changes_nothing_of_how_far_behind_a_subscriber_is(
     fetch = await producer.fetch("x", URL)
     for _ in range(7):
         await fetch.click()
-    read = await inbox.read(5, timedelta(milliseconds=1))
+    read = await hand_over(inbox, 5)
     await inbox.aclose()
     [before] = await subscribers.look()
 

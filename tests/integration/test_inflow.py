@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from typing_extensions import override
+
+from broker.deliveries import Begun
 from broker.manager import BackgroundFetchManager
 from broker.tasks import cancel_all
 from schemas.events import EventMessage
 from tests.integration.delivering import Process, begin, read
-from workers.inflow import Inflow
+from workers.inflow import Handler, Inflow
 
 URL = "https://cdn.example/1"
 
@@ -27,11 +30,22 @@ async def test_what_is_due_is_taken_though_there_is_always_more_that_is_new(
     handled = asyncio.Queue[str]()
     proceed = asyncio.Semaphore(0)
 
-    async def handle(entry: str, message: bytes) -> None:
-        handled.put_nowait(EventMessage.decode(message).registration.id)
-        await proceed.acquire()
+    class Slow(Handler):
+        """Lets the test say when a handler ends."""
 
-    inflow = Inflow(sub, handle, 1)
+        @override
+        async def handle(
+            self, entry: str, message: bytes, nonce: str | None = None
+        ) -> None:
+            handled.put_nowait(EventMessage.decode(message).registration.id)
+            await proceed.acquire()
+
+        @override
+        async def handle_begun(self, begun: Begun) -> None:
+            handled.put_nowait(begun.state.id)
+            await proceed.acquire()
+
+    inflow = Inflow(sub, Slow(), 1)
     running = asyncio.create_task(inflow.run())
     async with asyncio.timeout(20):
         seen = [await handled.get()]

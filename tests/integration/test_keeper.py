@@ -7,12 +7,13 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from broker.deliveries import Begun
 from broker.keys import ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Subscription
+from broker.stream import Subscription
 from tests.integration.clock import SCOPE
-from tests.integration.delivering import NOW
+from tests.integration.delivering import hand_over
 from tests.integration.outcomes import running
 from workers.dispatch import Dispatcher
 from workers.events import BackgroundFetchEvent
@@ -40,7 +41,7 @@ class Observed:
         """Join, and read the event of a fetch that was aborted."""
         await self._inbox.join()
         await (await manager.fetch("x", "https://cdn.example/1")).abort()
-        [entry] = await self._inbox.read(1, NOW)
+        [entry] = await hand_over(self._inbox, 1)
         return entry
 
     async def again(self) -> tuple[str, bytes]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from broker.deliveries import Begun, Refused
 from broker.holding import Nack
 from broker.keys import ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Refused
 from tests.integration.clock import SCOPE, Clock
 from tests.integration.delivering import Process, begin, collect, read
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 
 import pytest
 from redis.exceptions import ResponseError
@@ -11,14 +10,16 @@ from structlog.testing import capture_logs
 
 from broker.agenda import Agenda
 from broker.dead_letters import DeadLetters
+from broker.deliveries import Begun, Delivery
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Subscription
+from broker.stream import Subscription
 from schemas.errors import InvalidMessage
 from schemas.events import EventMessage
 from schemas.messages import VERSION
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import hand_over
 from tests.integration.outcomes import running
 from workers.dispatch import NEWER_LEASES
 from workers.service_worker import ServiceWorker
@@ -137,7 +138,7 @@ async def test_what_cannot_be_read_holds_up_nobody_who_begins_with_it(
     ask = manager.connection.ask
     await ask("HSET", keys[0].fetch, "failureReason", "from-the-future", "version", 99)
     await ask("HSET", keys[1].events, "backgroundfetchabort", "broken")
-    rows = await inbox.read(10, timedelta(seconds=1))
+    rows = await hand_over(inbox, 10)
     deliveries = [
         Delivery(entry, EventMessage.decode(message), "default")
         for entry, message in rows

@@ -9,13 +9,15 @@ from datetime import timedelta
 import pytest
 
 from broker.agenda import Agenda
+from broker.deliveries import Begun, Delivery
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Subscription
+from broker.stream import Subscription
 from schemas.errors import InvalidName, InvalidState
 from schemas.events import EventMessage
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import hand_over
 from tests.integration.outcomes import running
 from workers.events import BackgroundFetchEvent
 from workers.service_worker import ServiceWorker
@@ -159,7 +161,7 @@ async def test_who_has_lost_the_delivery_can_neither_ask_nor_tell(
     for process in (dead, heir):
         await process.join()
     await (await manager.fetch("x", URL)).abort()
-    lost = await begin(dead, await dead.read(1, NOW))
+    lost = await begin(dead, await hand_over(dead, 1))
     open_before = not await dead.steps(lost).is_done("mail")
     await clock.age_deliveries("a", settings.lease)
     [member] = await heir.expired()

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from broker.deliveries import Begun, Delivery, Refused
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Refused, Subscription
+from broker.stream import Subscription
 from broker.subscribers import Subscribers
 from schemas.events import EventMessage
 from schemas.filters import EventFilter
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import hand_over
 from workers import BackgroundFetchEvent, Runtime, ServiceWorker
 
 NOW = timedelta(milliseconds=1)
@@ -64,7 +66,7 @@ async def test_a_paused_subscriber_begins_nothing_and_lags(
     await runs.abort()
     await (await manager.fetch("fails", URL)).abort()
     await (await manager.fetch("was read", URL)).abort()
-    first, second, third = await deliveries(sub.read(10, NOW))
+    first, second, third = await deliveries(hand_over(sub, 10))
     running, failing = await sub.begin(first), await sub.begin(second)
     assert isinstance(running, Begun)
     assert isinstance(failing, Begun)
@@ -78,7 +80,7 @@ async def test_a_paused_subscriber_begins_nothing_and_lags(
     await clock.age_deliveries("a", HOUR)
     collected = await sub.collect(10)
     await (await manager.fetch("unread", URL)).abort()
-    read = await sub.read(10, NOW)
+    read = await hand_over(sub, 10)
     [look] = await subscribers.look()
 
     assert (refused, again, acked) == (Refused.PAUSED, Refused.HELD, True)
@@ -88,7 +90,7 @@ async def test_a_paused_subscriber_begins_nothing_and_lags(
 
     assert await subscribers.resume("a")
     back = await deliveries(sub.collect(10))
-    more = await deliveries(sub.read(10, NOW))
+    more = await deliveries(hand_over(sub, 10))
     begun = [await sub.begin(delivery) for delivery in [*back, *more]]
 
     ids = [delivery.message.registration.id for delivery in [*back, *more]]
@@ -103,10 +105,10 @@ async def test_a_filtered_reader_stops_and_goes_on_too(
     await subscribers.pause("a")
     await (await manager.fetch("x", URL)).abort()
 
-    paused = [await sub.read(10, NOW), await sub.read(10, NOW)]
+    paused = [await hand_over(sub, 10), await hand_over(sub, 10)]
     await subscribers.resume("a")
     await sub.collect(10)
-    resumed = await sub.read(10, NOW)
+    resumed = await hand_over(sub, 10)
 
     assert paused == [[], []]
     assert len(resumed) == 1

@@ -9,10 +9,11 @@ from structlog.testing import capture_logs
 
 from broker.agenda import Agenda
 from broker.dead_letters import DeadLetters
+from broker.deliveries import Begun, Refused
 from broker.keys import PRESENCE, RECLAIM, FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Refused, Subscription
+from broker.stream import Subscription
 from broker.subscribers import Subscribers
 from schemas.filters import EventFilter
 from tests.integration.clock import SCOPE, Clock

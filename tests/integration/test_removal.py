@@ -14,12 +14,13 @@ import pytest
 from broker import removal as removing
 from broker.agenda import Agenda
 from broker.blobs import DirectoryStore
+from broker.deliveries import Refused
 from broker.keys import CLEARED, PREFIX, RECLAIM, FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager, connect
 from broker.policies import write_policy
 from broker.removal import Removal, removals
 from broker.settings import Settings
-from broker.stream import Refused, Subscription
+from broker.stream import Subscription
 from schemas.errors import InvalidState
 from schemas.policies import ScopePolicy
 from schemas.requests import Request

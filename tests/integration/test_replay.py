@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from broker.dead_letters import DeadLetters
-from broker.deliveries import DeliveryName
+from broker.deliveries import Begun, Delivery, DeliveryName, Refused
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Refused
 from broker.subscribers import Subscribers
 from schemas.filters import EventFilter
 from tests.integration.clock import SCOPE, Clock

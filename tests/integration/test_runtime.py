@@ -18,6 +18,7 @@ from broker.subscribers import Subscribers
 from schemas.errors import InvalidAccess, InvalidState, InvalidURL
 from schemas.events import WindowMessage
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import hand_over
 from tests.integration.outcomes import Outcomes, running
 from workers.events import (
     BackgroundFetchEvent,
@@ -483,7 +484,7 @@ async def test_what_was_collected_with_a_lost_answer_is_found_again(
     await (await manager.fetch("x", URL)).abort()
     hidden = Subscription(manager.connection, quick, SCOPE, sw.name)
     await hidden.join()
-    [(entry, _)] = await hidden.read(1, timedelta(milliseconds=1))
+    [(entry, _)] = await hand_over(hidden, 1)
     await ask("XCLAIM", stream, sw.name, "-", 0, entry)  # nobody's, and not due
     await hidden.bury(hidden.consumer, leaving=True)
     await hidden.aclose()

@@ -12,14 +12,16 @@ import pytest
 from broker import blocking
 from broker.agenda import Agenda
 from broker.dead_letters import DeadLetters
+from broker.deliveries import Begun, Delivery
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager, connect
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Subscription
+from broker.stream import Subscription
 from schemas.errors import InvalidState
 from schemas.events import EventMessage
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import hand_over
 
 NOW = timedelta(milliseconds=1)
 URL = "https://cdn.example/1"
@@ -44,7 +46,7 @@ async def process(
 
 
 async def begin_next(process: Subscription) -> Begun:
-    [(entry, message), *_] = await process.read(1, NOW)
+    [(entry, message), *_] = await hand_over(process, 1)
     delivery = Delivery(entry, EventMessage.decode(message), process.subscriber)
     begun = await process.begin(delivery)
     assert isinstance(begun, Begun)

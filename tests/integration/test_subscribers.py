@@ -8,11 +8,12 @@ import pytest
 
 from broker.agenda import Agenda
 from broker.dead_letters import DeadLetters
+from broker.deliveries import Begun, Delivery, Refused
 from broker.departures import departing
 from broker.keys import FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Refused, Subscription
+from broker.stream import Subscription
 from broker.subscribers import Subscribers
 from schemas.errors import InvalidState
 from schemas.events import EventMessage

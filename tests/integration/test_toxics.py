@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from broker.deliveries import Begun, Delivery
 from broker.manager import BackgroundFetchManager
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Subscription
+from broker.stream import Subscription
 from schemas.events import EventMessage
 from tests.integration.clock import SCOPE, Clock
+from tests.integration.delivering import hand_over
 from tests.integration.outcomes import running
 from tests.torture.fleet import forging
 from tests.torture.relay import Relay
@@ -90,7 +92,7 @@ async def test_a_process_far_from_redis_takes_over_what_a_dead_one_held(
     dead = Subscription(manager.connection, manager.settings, SCOPE, "default")
     await dead.join()
     await (await manager.fetch("x", "https://cdn.example/1")).abort()
-    [(entry, message)] = await dead.read(10, timedelta(seconds=10))
+    [(entry, message)] = await hand_over(dead)
     begun = await dead.begin(Delivery(entry, EventMessage.decode(message), "default"))
     await dead.aclose()
     assert isinstance(begun, Begun)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from broker.stream import Begun, Delivery
+from broker.deliveries import Begun, Delivery
 from schemas.errors import InvalidState
 from schemas.events import DeadLetter, LetterState
 from tests.model.ageing import HOUR

@@ -13,6 +13,7 @@ from typing_extensions import override
 from broker.agenda import Agenda
 from broker.connection import Connection
 from broker.dead_letters import DeadLetters
+from broker.deliveries import Begun, Delivery
 from broker.keys import RECLAIM, FetchKeys
 from broker.lanes import LaneHold
 from broker.manager import BackgroundFetchManager
@@ -21,7 +22,7 @@ from broker.queue import QUEUES
 from broker.registration import BackgroundFetchRegistration
 from broker.scripts import Argument
 from broker.settings import Settings
-from broker.stream import Begun, Delivery, Subscription
+from broker.stream import Subscription
 from broker.subscribers import Subscribers
 from schemas.events import EventMessage
 from tests.model.ageing import HOUR
@@ -32,7 +33,6 @@ from workers.reclaim import Reclaimer
 SCOPE = "model"
 NOBODY = "nobody"
 """Stands where messages have the uid of a fetch, and is none."""
-_SOON = timedelta(milliseconds=1)
 _PASSES = 30
 REPEATABLE = (
     *("register", "abort", "click", "pause_fetch", "resume_fetch", "unhold"),
@@ -192,7 +192,7 @@ class World:
     async def read(self, process: Process) -> None:
         """Read what is new and what is due."""
         sub = process.subscription
-        rows = [*await sub.read(100, _SOON), *await sub.collect(100)]
+        rows = [*await sub.glance(100), *await sub.collect(100)]
         for entry, message in rows:
             if message:  # of a forgotten fetch there is none
                 event = EventMessage.decode(message)

@@ -15,9 +15,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+from broker.deliveries import Begun
 from broker.settings import Settings
 from broker.signals import on_first_signal
-from broker.stream import Begun
 from broker.tasks import cancel_all
 from schemas.errors import Unreachable
 from tests.torture.history import History

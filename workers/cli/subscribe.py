@@ -18,8 +18,8 @@ from workers.cli.options import AppDir, Format, Grace, Level, Processes
 from workers.cli.worker import run_children
 
 if TYPE_CHECKING:
+    from broker.deliveries import Begun
     from broker.settings import Settings
-    from broker.stream import Begun
     from workers.dispatch import Observer
 
 _GARBAGE = 20_000
