@@ -73,6 +73,11 @@ class Agenda:
         )
         return timedelta(milliseconds=left)
 
+    async def forget_passes(self, *, name: str) -> None:
+        """Delete what passes under a name have recorded: nobody makes them any more."""
+        fields = (f"{name}{field}" for field in ("time", "run_id", "grace_until"))
+        await self._connection.ask("HDEL", RECLAIM, *fields)
+
     async def due(self) -> list[FetchKeys]:
         """Return some of the fetches to look at now, the longest due first."""
         now = await self._connection.now()

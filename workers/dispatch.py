@@ -186,7 +186,9 @@ class Dispatcher:
         What ignores its cancellation, as a thread does, is not waited for.
         """
         most = self._settings.max_lifetime
-        cap = asyncio.timeout_at(lifetime.deadline if most else None)
+        if most is None:
+            return await self._dispatch(begun, lifetime)
+        cap = asyncio.timeout_at(lifetime.deadline)
         try:
             async with cap:
                 return await self._dispatch(begun, lifetime)

@@ -49,6 +49,14 @@ class Housekeeping:
         async with keeping_time(self._agenda, self._settings, name=self._name):
             await self._keep_house(entries, room, admit)
 
+    async def forget(self) -> None:
+        """Leave nothing behind of a subscriber that was removed (BF-LIFE-02).
+
+        Raises:
+            Unreachable: Redis does not answer.
+        """
+        await self._agenda.forget_passes(name=self._name)
+
     async def _grace(self) -> timedelta:
         return await self._agenda.grace(self._settings.lease, name=self._name)
 

@@ -54,6 +54,8 @@ class Inflow:
         self._entries: set[str] = set()
         self._freed = asyncio.Event()
         self._due_now = self._due_next = False
+        self.removed = False
+        """Whether somebody removed the subscriber; then nothing more comes (R21)."""
 
     @property
     def entries(self) -> Collection[str]:
@@ -76,6 +78,7 @@ class Inflow:
                 await self._subscription.reconnect()
             except InvalidState as error:
                 log.error("subscriber_removed", error=str(error))
+                self.removed = True
                 return
 
     async def _take_turn(self) -> None:

@@ -124,6 +124,9 @@ class Runtime:
             await self._until_stopped(background)
         finally:
             await cancel_all(background)
+            if inflow.removed:
+                with suppress(Failure):
+                    await housekeeping.forget()
             dispatcher.close()
             await inflow.drain(self._settings.grace)
             await asyncio.to_thread(keeper.stop)
