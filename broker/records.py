@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urldefrag, urlsplit
 
 from anyio import to_thread
 
@@ -218,11 +217,10 @@ def same_resource(stored: Request, query: Request, options: MatchOptions) -> boo
     """Compare method and URL (Service Workers § request matches cached item 1-5)."""
     if stored.method != "GET" and not options.ignore_method:
         return False
-    ours, theirs = urldefrag(stored.url).url, urldefrag(query.url).url
+    # In a serialised URL the first # and ? begin fragment and query, also empty ones.
+    ours, theirs = (each.url.partition("#")[0] for each in (stored, query))
     if options.ignore_search:
-        ours, theirs = (
-            urlsplit(url)._replace(query="").geturl() for url in (ours, theirs)
-        )
+        ours, theirs = (url.partition("?")[0] for url in (ours, theirs))
     return ours == theirs
 
 
@@ -236,5 +234,6 @@ def varies(head: ResponseHead, stored: Request, query: Request) -> bool:
     )
 
 
-def _values(request: Request, name: str) -> list[str]:
-    return [value for key, value in request.header_list if key.lower() == name]
+def _values(request: Request, name: str) -> str | None:
+    found = [value for key, value in request.header_list if key.lower() == name]
+    return ", ".join(found) if found else None
