@@ -64,6 +64,8 @@ class Working:
         answer = await lane.hold.report(reports, want=want, held=held)
         await self.world.admit(lane.hold)
         verdict, stale = self.scope.report(fetch, number, told)
+        if verdict == "ended" and self.world.connection.times > 1:
+            verdict = "settled"  # as the repetition finds it
         same("report", _verdict(answer), verdict)
         if verdict in ("ok", "paused", "ended"):
             same("stale", answer.stale, stale)
@@ -79,7 +81,8 @@ class Working:
         self._give(fetch, number, new)
         lane.known |= {claim.index for claim in new}
         if verdict == "ok":
-            assert len(new) == min(want, most), "records are left though wanted"
+            times = self.world.connection.times
+            assert min(want, most) <= len(new) <= min(times * want, most)
 
     async def leave(self, number: int) -> None:
         """A lane gives back what it holds."""
