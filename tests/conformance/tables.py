@@ -1,8 +1,8 @@
 """The rows of the specification, and what stands beside them: deviations and gaps.
 
 ``rows.toml`` has every row, ``deviations.toml`` those that a ruling decides otherwise
-or that make no sense without a browser, ``gaps.toml`` those that nothing tests yet,
-with what is missing.
+or that make no sense without a browser, ``rulings.toml`` those rulings, ``gaps.toml``
+the rows that nothing tests yet, with what is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Deviation:
-    """What is done instead of a row, and which ruling says so."""
+    """What is done instead of a row, and the name of the ruling that says so."""
 
     ruling: str
     why: str
@@ -37,11 +37,12 @@ class Deviation:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """All three tables."""
+    """All four tables."""
 
     rows: tuple[Row, ...]
     deviations: dict[str, Deviation]
     gaps: dict[str, str]
+    rulings: dict[str, str]
 
 
 def load() -> Tables:
@@ -51,6 +52,7 @@ def load() -> Tables:
         tuple(Row(id, **columns) for id, columns in rows.items()),
         {id: Deviation(**what) for id, what in _read("deviations.toml").items()},
         _read("gaps.toml"),
+        _read("rulings.toml"),
     )
 
 

@@ -88,7 +88,7 @@ async def test_in_fail_and_in_abort_all_records_can_be_reached(
 async def test_where_no_service_worker_is_active_events_wait_for_one(
     manager: BackgroundFetchManager, settings: Settings, sw: ServiceWorker
 ) -> None:
-    """BF-FETCH-12 as design section 7 rules it, BF-EVT-02, BF-GET-06."""
+    """BF-FETCH-12 as its ruling says, BF-EVT-02, BF-GET-06."""
     registration = await manager.fetch("x", URL)
     await registration.abort()
     heard: list[str] = []

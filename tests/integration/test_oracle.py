@@ -13,7 +13,7 @@ import pytest
 from broker.settings import Settings
 from tests.conformance.tables import load as load_rows
 from tests.oracle.__main__ import FIXTURE
-from tests.oracle.differences import differences, excuses, idle, unexplained
+from tests.oracle.differences import TABLES, differences, excuses, idle, unexplained
 from tests.oracle.native import record
 from tests.oracle.ours import Ours
 from tests.oracle.scenarios import Stage, load
@@ -21,6 +21,7 @@ from workers.demo.origin import Origin
 from workers.engine import Engine
 
 SCENARIOS = load()
+ROWS = load_rows()
 TRACES = json.loads(FIXTURE.read_text())["traces"]
 EXCUSES = excuses()
 RECORDED_LIVE = "success"
@@ -48,11 +49,19 @@ async def test_a_scenario_ends_as_in_chromium_or_a_table_tells_why_not(
 def test_every_entry_of_the_tables_is_about_a_scenario_and_a_row() -> None:
     patterns = [pattern for each in EXCUSES for pattern in each.where]
 
-    assert {each.row for each in EXCUSES} - {
-        row.id for row in load_rows().rows
-    } == set()
+    assert {each.row for each in EXCUSES} - {row.id for row in ROWS.rows} == set()
     assert {each.partition("/")[0] for each in patterns} - set(SCENARIOS) == set()
     assert all(each.why for each in EXCUSES)
+
+
+def test_a_row_is_a_deviation_where_ours_differs_and_nowhere_else() -> None:
+    """Our decisions stand in one place, what Chromium does in another."""
+    ours, theirs = (
+        {each.row for each in EXCUSES if each.table == table} for table in TABLES
+    )
+
+    assert ours <= set(ROWS.deviations)
+    assert theirs & set(ROWS.deviations) == set()
 
 
 def test_the_traces_are_of_the_scenarios_that_there_are() -> None:

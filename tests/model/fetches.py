@@ -108,7 +108,7 @@ class Fetch:
         return any(r.result == "download-total-exceeded" for r in self.records)
 
     def failure(self) -> str:
-        """Why the records let it fail: the order of the reasons, design section 7."""
+        """Why the records let it fail: the ruling on the order of the reasons."""
         failed = [r.result for r in self.records if r.result not in ("", "success")]
         for first in ("download-total-exceeded", "quota-exceeded"):
             if first in failed:

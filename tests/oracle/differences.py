@@ -1,8 +1,9 @@
 """Where the traces differ, and which entry of the tables excuses it.
 
 ``differences.toml`` has two tables: where this project, and where Chromium, does
-otherwise than the specification. An entry names the row, both values, where they stand
-in the traces (``*`` for any characters), and why.
+otherwise than the specification. An entry names the row, and how the fact shows: where
+in the traces (``*`` for any characters), and both values. Why Chromium differs it tells
+itself; why this project does, the deviation of the row tells.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from fnmatch import fnmatchcase
 from itertools import zip_longest
 from typing import Any
 
+from tests.conformance.tables import load as load_rows
 from tests.oracle.scenarios import HERE
 
 TABLES = ("ours-against-the-specification", "chromium-against-the-specification")
@@ -51,14 +53,21 @@ class Excuse:
 
 
 def excuses() -> list[Excuse]:
-    """Read both tables."""
+    """Read both tables; each place in which a fact shows is an excuse of its own."""
     tables = tomllib.loads((HERE / "differences.toml").read_text())
     assert set(tables) == set(TABLES)
-    return [
-        Excuse(table, **entry | {"where": tuple(entry["where"])})
-        for table, entries in tables.items()
-        for entry in entries
-    ]
+    deviations = load_rows().deviations
+    found = []
+    for table, entries in tables.items():
+        for entry in entries:
+            row, ours = entry["row"], table == TABLES[0]
+            assert ("why" in entry) is not ours, f"{row}: one place says why"
+            why = deviations[row].why if ours else entry["why"]
+            found += [
+                Excuse(table, row, tuple(show.pop("where")), **show, why=why)
+                for show in entry["shows"]
+            ]
+    return found
 
 
 def differences(where: str, chromium: Any, ours: Any) -> list[Difference]:

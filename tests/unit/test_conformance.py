@@ -41,7 +41,7 @@ def judged(
     ending: Ending | None = Ending.PASSED,
     deviation: Deviation | None = None,
 ) -> tuple[Verdict, str]:
-    tables = Tables((ROW,), {ROW.id: deviation} if deviation else {}, {})
+    tables = Tables((ROW,), {ROW.id: deviation} if deviation else {}, {}, {})
     claimed_by = {ROW.id: [TEST]} if claimed else {}
     [row] = judge(tables, claimed_by, {TEST: ending} if ending else {})
     return row.verdict, row.why
@@ -64,6 +64,13 @@ def test_deviations_and_gaps_are_of_rows_that_exist() -> None:
     assert set(TABLES.deviations) - known == set()
     assert set(TABLES.gaps) - known == set()
     assert set(TABLES.gaps) & set(TABLES.deviations) == set()
+
+
+def test_each_deviation_names_its_ruling_and_each_ruling_is_named() -> None:
+    named = {about.ruling for about in TABLES.deviations.values()}
+
+    assert named == set(TABLES.rulings)
+    assert all(text.strip() for text in TABLES.rulings.values())
 
 
 def test_a_deviation_says_whether_tests_hold_what_is_done_instead() -> None:
@@ -100,7 +107,7 @@ def test_a_test_claims_what_its_name_its_docstring_and_its_strings_name(
 
 
 def test_a_row_holds_if_its_tests_pass() -> None:
-    ruled = Deviation("design section 7", "otherwise", tested=True)
+    ruled = Deviation("resume", "otherwise", tested=True)
 
     assert judged() == (Verdict.PASS, "")
     assert judged(ending=Ending.FAILED) == (Verdict.FAIL, f"failed: {TEST}")
@@ -109,7 +116,7 @@ def test_a_row_holds_if_its_tests_pass() -> None:
     assert judged(claimed=False)[0] is Verdict.UNTESTED
     assert judged(deviation=ruled) == (
         Verdict.DEVIATION,
-        "design section 7: otherwise",
+        "resume: otherwise",
     )
     assert judged(deviation=ruled, ending=Ending.FAILED)[0] is Verdict.FAIL
 
