@@ -18,6 +18,7 @@ TOOLS = {
     "chromium": (("chromium", "chromium-browser", "google-chrome"), "chromium"),
     "curl": (("curl",), "curl"),
     "ip": (("ip",), "iproute2"),
+    "node": (("node", "nodejs"), "nodejs"),
     "nginx": (("nginx",), "nginx-light"),
     "openssl": (("openssl",), "openssl"),
     "redis-server": (("redis-server",), "redis-server"),

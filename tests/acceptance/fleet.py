@@ -72,6 +72,15 @@ class Fleet:
         """Start one process of RQ's own command line."""
         return self._launch(str(Path(sys.executable).with_name("rq")), *command)
 
+    def start_node(self, script: Path, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a program in JavaScript."""
+        return self._launch("node", str(script), **environment)
+
+    @property
+    def said(self) -> Path:
+        """What all processes have printed."""
+        return self._told
+
     def _launch(self, *command: str, **environment: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             command,

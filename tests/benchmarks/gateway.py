@@ -23,7 +23,7 @@ from tests.benchmarks.stage import Stage, redis_name, stage, wait_for
 QUICK = 0.1
 READERS, FEWER = 2000, 10
 """They are compared with so many times fewer."""
-CHANGES, PAUSE = 50, 0.25
+CHANGES, FEWEST, PAUSE = 50, 5, 0.25
 """Changes of a fetch, and the seconds between them, as its progress is announced."""
 MOST_MIB = 150
 _PATIENCE = 120.0  # s
@@ -100,6 +100,7 @@ def measure(scale: float) -> report.Figures:
     """
     many = max(FEWER, round(READERS * scale))
     few = many // FEWER
+    changes = max(FEWEST, min(CHANGES, round(CHANGES * scale)))
     port = _free_port()
     serve = ("-m", "workers.cli", "serve", "--port", str(port))
     with stage() as it, it.program(*serve, "--log-level", "warning") as process:
@@ -110,7 +111,9 @@ def measure(scale: float) -> report.Figures:
             began = it.manager.fetch(f"ep-{number}", "https://origin.example/file")
             fetch = it.loop.run(began)
             it.loop.run(readers.grow(number))
-            costs[number], took = it.loop.run(_tell(it, process, readers, fetch))
+            costs[number], took = it.loop.run(
+                _tell(it, process, readers, fetch, changes)
+            )
         peak = peak_mib(process)
     return report.Figures(
         case="readers",
@@ -119,8 +122,8 @@ def measure(scale: float) -> report.Figures:
         peers={f"{few} readers": costs[few]},
         rss_mib=peak,
         cpu_seconds={
-            "ours": costs[many] * many * CHANGES / 1e6,
-            f"{few} readers": costs[few] * few * CHANGES / 1e6,
+            "ours": costs[many] * many * changes / 1e6,
+            f"{few} readers": costs[few] * few * changes / 1e6,
         },
         note=(
             f"{many} readers of one scope in one gateway process, and a fetch that "
@@ -134,11 +137,15 @@ def measure(scale: float) -> report.Figures:
 
 
 async def _tell(
-    it: Stage, process: int, readers: Readers, fetch: BackgroundFetchRegistration
+    it: Stage,
+    process: int,
+    readers: Readers,
+    fetch: BackgroundFetchRegistration,
+    changes: int,
 ) -> tuple[float, float]:
     """µs of CPU for each change and reader; seconds until all know the last state."""
     used = cpu_seconds(process)
-    for number in range(CHANGES):
+    for number in range(changes):
         await fetch.present(title=f"change {number}")
         await asyncio.sleep(PAUSE)
     began = time.perf_counter()
@@ -151,7 +158,7 @@ async def _tell(
         if (last.get("uid"), last.get("failureReason")) != (fetch.uid, "aborted"):
             raise BenchmarkError(f"a reader was told {last} at last")
         reader.end = b""
-    return spent / (CHANGES + 1) / len(readers.readers) * 1e6, took
+    return spent / (changes + 1) / len(readers.readers) * 1e6, took
 
 
 def _free_port() -> int:

@@ -214,3 +214,13 @@ def test_a_page_of_very_many_fetches_is_compared_with_one_of_a_few() -> None:
     assert (case["case"], case["unit"]) == ("list-page", "µs/page")
     assert case["ratio"].keys() == case["aim"].keys() == {"1000 fetches"}
     assert case["ours"] > 0
+
+
+def test_readers_of_a_gateway_are_all_told_the_last_state() -> None:
+    """The case fails otherwise."""
+    case = figures(bench("gateway", "--scale", "0.01", "--json"))
+
+    assert (case["case"], case["unit"]) == ("readers", "µs CPU/message")
+    assert case["peers"].keys() == {"2 readers"}
+    assert "20 readers of one scope in one gateway process" in case["note"]
+    assert case["rss_mib"] > 0
