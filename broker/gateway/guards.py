@@ -21,7 +21,7 @@ from broker.gateway.audit import Audit
 from broker.gateway.login import Login, Tries, Unknown
 from broker.gateway.problems import Problem, answer, plain
 
-OPEN_PATHS = ("/healthz", "/readyz", "/problems/", "/static/")
+OPEN_PATHS = ("/healthz", "/readyz", "/problems", "/static/")
 """What everybody may read: it tells nothing of anybody."""
 CHALLENGE = 'Bearer realm="bgfetch", Basic realm="bgfetch", charset="UTF-8"'
 HEADERS = {

@@ -7,9 +7,10 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from broker.plain import as_plain
+from broker.plain import as_plain, iso
 from schemas.fetches import FailureReason, FetchState, Result
 from schemas.options import ImageResource
+from schemas.timelines import Happening, Moment
 
 
 class View(BaseModel):
@@ -121,3 +122,25 @@ class CountsView(View):
     failure: int
     aborted: int
     awaiting: int = Field(description="ended ones whose records are held")
+
+
+class MomentView(View):
+    """One thing that happened."""
+
+    at: str | None = Field(examples=["2026-11-22T18:30:00.000Z"])
+    what: Happening
+    detail: str = Field(description="for people: where, how often, and why")
+    event: str = Field(description="its name, where it is about an event")
+    subscriber: str
+
+    @classmethod
+    def of(cls, moment: Moment) -> Self:
+        """Show a moment."""
+        plain = moment.model_dump(by_alias=False)
+        return cls.model_validate(plain | {"at": iso(moment.at)})
+
+
+class TimelineView(View):
+    """What happened to a background fetch, oldest first."""
+
+    items: list[MomentView]

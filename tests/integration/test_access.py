@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from httpx2 import AsyncClient, BasicAuth
 
 from broker.accounts import (
@@ -249,17 +249,21 @@ async def test_every_answer_forbids_to_be_framed_sniffed_or_scripted(
         assert "access-control-allow-origin" not in headers
 
 
-def routes(app: FastAPI) -> list[APIRoute]:
+def routes(app: FastAPI) -> list[RouteContext]:
     """The routes that need an account."""
     return [
         route
-        for route in app.routes
-        if isinstance(route, APIRoute) and not route.path.startswith(OPEN_PATHS)
+        for route in iter_route_contexts(app.routes)
+        if isinstance(route.original_route, APIRoute)
+        and not str(route.path).startswith(OPEN_PATHS)
     ]
 
 
 def test_every_route_names_one_role(settings: Settings) -> None:
-    for route in routes(create_app(settings)):
+    found = routes(create_app(settings))
+
+    assert len(found) > 40
+    for route in found:
         asked = [role_of(each.call) for each in route.dependant.dependencies]
         roles = [role for role in asked if role is not None]
 

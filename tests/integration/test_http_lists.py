@@ -129,6 +129,7 @@ async def test_a_fetch_is_retried_and_forgotten(
 ) -> None:
     """BF-DISP-03: an active one is not forgotten, and the answer has the fix."""
     old = await manager.fetch("x", URL)
+    timeline = await gateway.get(f"{FETCHES}/{old.uid}/timeline")
     active = await gateway.delete(f"{FETCHES}/{old.uid}")
     await old.abort()
 
@@ -140,6 +141,7 @@ async def test_a_fetch_is_retried_and_forgotten(
         409,
         True,
     )
+    assert [each["what"] for each in timeline.json()["items"]] == ["created"]
     assert (new.status_code, new.json()["id"]) == (201, "x")
     assert new.headers["location"] == f"{FETCHES}/{new.json()['uid']}"
     assert (forgotten.status_code, gone.status_code) == (204, 404)

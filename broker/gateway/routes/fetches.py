@@ -10,13 +10,20 @@ from fastapi import APIRouter, Path, Query
 from broker.gateway.access import Role, needs
 from broker.gateway.api_route import JSONRoute
 from broker.gateway.documents import problems
-from broker.gateway.gateway import OurManager
+from broker.gateway.gateway import OurGateway, OurManager
 from broker.gateway.paths import OurFetch
 from broker.gateway.refusals import NotFound
-from broker.gateway.views import FetchView, SettlementView
+from broker.gateway.views import (
+    FetchView,
+    MomentView,
+    SettlementView,
+    TimelineView,
+)
+from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.places import waiting
 from broker.registration import BackgroundFetchRegistration
+from broker.timeline import timeline
 from schemas.errors import InvalidState
 from schemas.events import DeliveryOutcome, completion_event
 from schemas.fetches import Result
@@ -84,6 +91,19 @@ async def get_event(
     except TimeoutError:
         return _settlement(event, None)
     return _settlement(event, outcomes)
+
+
+@router.get(
+    "/{uid}/timeline",
+    dependencies=[needs(Role.VIEWER)],
+    responses=problems(NotFound),
+    summary="What happened to a fetch",
+)
+async def get_timeline(fetch: OurFetch, gateway: OurGateway) -> TimelineView:
+    """Return what happened to the fetch, its records and its events, oldest first."""
+    keys = FetchKeys(fetch.scope, fetch.uid)
+    moments = await timeline(gateway.connection, keys)
+    return TimelineView(items=[MomentView.of(moment) for moment in moments])
 
 
 async def shown(
