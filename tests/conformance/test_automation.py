@@ -7,7 +7,7 @@ from httpx2 import AsyncClient
 from tests.conformance.stage import Stage
 from tests.integration.clock import SCOPE
 from tests.integration.delivering import Process, read
-from tests.integration.http import clicked, of_webdriver
+from tests.integration.webdriver import clicked, of_webdriver
 
 
 async def test_the_newest_fetch_with_an_id_is_clicked_ended_or_not(

@@ -1,4 +1,4 @@
-"""Requests to the gateway in tests, and what they are answered."""
+"""The command of WebDriver in tests."""
 
 from __future__ import annotations
 
