@@ -126,7 +126,7 @@ async def gateway(settings: Settings) -> AsyncIterator[AsyncClient]:
     """A client of a gateway that runs in this process, on a port of its own."""
     server = Server(create_app(settings), "127.0.0.1", 0)
     serving = asyncio.create_task(server.serve())
-    async with AsyncClient(base_url=server.address) as client:
+    async with AsyncClient(base_url=server.address, timeout=60) as client:
         yield client
     server.stop()
     await serving

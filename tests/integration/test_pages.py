@@ -196,7 +196,9 @@ async def test_events_are_shown_with_how_far_each_subscriber_is(
 
     page = await gateway.get(address_of(registration.uid))
 
-    assert re.search(r"abort</th>.*mirror.*held", page.text, re.DOTALL)
+    assert re.search(r"abort</th>.*mirror.*held by ", page.text, re.DOTALL)
+    assert re.search(r"<strong>created</strong>.*1 request", page.text, re.DOTALL)
+    assert re.search(r"<strong>ended</strong>.*aborted", page.text, re.DOTALL)
 
 
 async def test_a_finished_record_shows_status_validator_and_digest(
@@ -267,7 +269,7 @@ async def test_subscribers_may_come_later(
     page = await gateway.get(address_of(registration.uid))
 
     assert await subscribers.names() == []
-    assert "waits for the first subscriber" in page.text
+    assert "nobody has subscribed yet" in page.text
 
 
 async def test_tabs_filters_and_pages_are_in_the_address(

@@ -11,11 +11,12 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
+from broker.connection import Connection
+from broker.delivery_looks import look_at_deliveries
 from broker.gateway.access import Role, needs
 from broker.gateway.gateway import OurGateway, OurManager
 from broker.gateway.pages.cards import Sample
 from broker.gateway.pages.catalogue import cards
-from broker.gateway.pages.deliveries import deliveries, window
 from broker.gateway.pages.records import PAGE, records
 from broker.gateway.pages.rendering import PageRoute, render
 from broker.gateway.refusals import NotFound
@@ -24,6 +25,7 @@ from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.plain import as_plain
 from broker.registration import BackgroundFetchRegistration
+from broker.timeline import timeline
 from schemas.fetches import FetchState
 
 ICON_PATIENCE = timedelta(milliseconds=500)
@@ -79,9 +81,10 @@ async def show_fetch(
         records=await records(gateway.connection, state, start),
         start=start,
         page=PAGE,
-        deliveries=await deliveries(gateway.connection, keys),
+        deliveries=await look_at_deliveries(gateway.connection, gateway.settings, keys),
+        moments=await timeline(gateway.connection, keys),
         clicked=clicked,
-        window=await window(gateway.connection, keys, clicked) if clicked else "",
+        window=await _window(gateway.connection, keys, clicked) if clicked else "",
         raw=json.dumps(as_plain(state), indent=2, ensure_ascii=False),
         commands=_commands(state, str(request.base_url)),
     )
@@ -103,6 +106,12 @@ async def show_icon(
     if headers["ETag"] in if_none_match:
         return Response(status_code=304, headers=headers)
     return Response(icon.body, 200, headers, icon.type)
+
+
+async def _window(connection: Connection, keys: FetchKeys, event: str) -> str:
+    """The URL of the window that a click opened; empty if none so far."""
+    url: bytes | None = await connection.ask("HGET", keys.tokens, f"window:{event}")
+    return "" if url is None else url.decode()
 
 
 def _commands(state: FetchState, here: str) -> list[str]:
