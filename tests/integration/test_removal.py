@@ -15,7 +15,7 @@ from broker import removal as removing
 from broker.agenda import Agenda
 from broker.blobs import DirectoryStore
 from broker.deliveries import Refused
-from broker.keys import CLEARED, PREFIX, RECLAIM, FetchKeys, ScopeKeys
+from broker.keys import CLEARED, PREFIX, PULLED, RECLAIM, FetchKeys, ScopeKeys
 from broker.manager import BackgroundFetchManager, connect
 from broker.policies import write_policy
 from broker.removal import Removal, removals
@@ -94,6 +94,7 @@ async def test_nothing_of_a_removed_scope_is_left(
     body = Request(URL, method="POST", body=bytes(1_000_000))
     done = await perform(engine, await manager.fetch("done", origin.url("/100")))
     await begin(subscriber, (await read(subscriber))[0])
+    await manager.connection.ask("SADD", PULLED, f"{SCOPE}/a")
     for id, wanted in (("waits", URL), ("uploads", body), ("queued", [URL] * 5)):
         await manager.fetch(id, wanted)
     async with connect(scope="other", settings=settings) as other:
