@@ -154,12 +154,12 @@ local function settle(result, reason)
   redis.call('HINCRBY', scope, 'endedAfter', string.format('%d', now - names[7]))
   redis.call('HSET', fetch, 'result', result, 'failureReason', reason, 'settledAt', now,
     'completion', type, 'holdUntil', now + tonumber(names[4]), 'paused', 0, 'prompt', 0)
-  relist(names[9] == '1' and ':paused' or ':active', reason == 'aborted' and ':aborted' or ':' .. result)
+  relist(names[9] == '1' and ':paused' or ':active',
+    reason == 'aborted' and ':aborted' or ':' .. result, ':awaiting')
   local record, hold = publish(type, type, announce()), tonumber(names[4])
   if not record or (hold == 0 and waits_for_nobody(record, names[8] == '1')) then
     release()
     return
   end
-  relist(nil, ':awaiting')
   redis.call('ZADD', agenda, now + (hold > 0 and math.min(hold, retention) or retention), member)
 end

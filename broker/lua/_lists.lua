@@ -25,14 +25,15 @@ local function unlist(list)
   redis.call('ZREM', common_list .. list, member)
 end
 
--- Its state has changed; from is nil where it is in another list as well.
-local function relist(from, to)
+-- Its state has changed: it leaves one list, and enters others.
+local function relist(from, ...)
   local seq = redis.call('HGET', fetch, 'seq')
   local us = redis.call('ZSCORE', common_list, member)
-  if from then
-    unlist(from)
+    or 1000 * redis.call('HGET', fetch, 'createdAt')
+  unlist(from)
+  for _, list in ipairs({...}) do
+    enlist(list, seq, us)
   end
-  enlist(to, seq, us or 1000 * redis.call('HGET', fetch, 'createdAt'))
 end
 
 -- It is not retained any longer.
