@@ -222,6 +222,19 @@ async def test_what_cannot_be_read_is_a_problem(gateway: AsyncClient) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_who_comes_when_the_last_reader_leaves_hears_of_the_next_event(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    registration = await manager.fetch("ep-5", URL)
+    for number in range(1, 6):
+        async with reading(gateway, OF_SCOPE, types="click") as stream:
+            await stream.next("client")
+            await registration.click()
+            told = await stream.next("backgroundfetchclick")
+
+        assert told.data["event"] == f"backgroundfetchclick.{number}"
+
+
 async def test_many_readers_share_one_pub_sub_connection(
     gateway: AsyncClient, manager: BackgroundFetchManager
 ) -> None:

@@ -74,6 +74,8 @@ class Channels:
         unused = [name for name in names if not self._wanted[name]]
         for name in unused:
             del self._wanted[name]
+        # Who wants one again before that is confirmed waits for what comes after it.
+        self._confirmed.difference_update(unused)
         await self._tell("unsubscribe", unused)
 
     async def aclose(self) -> None:

@@ -28,7 +28,7 @@ from schemas.names import is_reserved
 log = structlog.get_logger()
 
 SIGN_SECONDS = 15.0
-"""How often a reader without news gets a sign of life."""
+"""How often a reader without news gets a sign of life, and streams are looked at."""
 AWAY_SECONDS = 0.5
 """How long Redis is left alone after it did not answer."""
 
@@ -231,6 +231,8 @@ class Feed:
     async def _give_signs(self) -> None:
         while True:
             await asyncio.sleep(SIGN_SECONDS)
+            self.tails.hint(self.tails.positions(), 0)  # whatever hint was lost (R25)
+            self._kicked.set()
             for reader in self.readers:
                 scope = reader.wanted.scope
                 told = self.tails.position(scope) if scope is not None else None
