@@ -35,15 +35,10 @@ an error code, an answer as it is, or None for no answer."""
 
 def addresses(*values: str) -> Script:
     """Answer with these addresses."""
-    return one_after_another(values)
-
-
-def one_after_another(*answers: tuple[str, ...]) -> Script:
-    """Answer with one list of addresses after another, the last for ever."""
+    packed = [ip_address(value) for value in values]
 
     def answer(count: int, kind: int) -> list[Record]:
         wanted = 4 if kind == A else 6
-        packed = map(ip_address, answers[min(count, len(answers) - 1)])
         return [Record(kind, each.packed) for each in packed if each.version == wanted]
 
     return answer

@@ -16,7 +16,7 @@ import pytest
 
 from broker.embedded import EmbeddedServer
 from tests.conftest import NEEDS, find_tool
-from tests.integration.elsewhere import NAMES, PUBLIC, Told
+from tests.integration.elsewhere import NAMES, PUBLIC, REBINDING, Told
 from tests.integration.vectors import vectors
 
 ROOT = Path(__file__).parents[2]
@@ -101,11 +101,11 @@ def test_a_name_that_is_public_first_and_private_then_never_leads_there(
     The answer may be kept for no second; what is dialled was judged, and not looked up
     between.
     """
-    first, again, elsewhere = told["rebinding.test"]
+    first, again, elsewhere = told[REBINDING]
 
     assert (first.result, first.dialled) == ("success", [PUBLIC])
     assert (again.result, again.dialled) == ("success", [PUBLIC])
-    assert (first.asked, again.asked, elsewhere.asked) == (1, 1, 2)
+    assert again.asked == first.asked < elsewhere.asked
     assert refused(elsewhere)
 
 
