@@ -52,3 +52,31 @@ async def test_managers_of_idle_scopes_are_closed_in_time(settings: Settings) ->
 
     assert len(gateway._managers) == MOST_MANAGERS
     await gateway.aclose()
+
+
+async def test_requests_about_new_scopes_open_no_connections(
+    gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    async def use(scope: str) -> None:
+        at = f"/api/v1/scopes/{scope}"
+        form = {"id": "x", "requests": URL}
+        made = await gateway.post(f"{at}/fetches", json=form)
+        uid = made.json()["uid"]
+        for path in ("", "/records", "/records/0", "/timeline"):
+            answer = await gateway.get(f"{at}/fetches/{uid}{path}")
+            assert answer.status_code == 200
+        assert (await gateway.get(f"{at}/fetches?id=x")).status_code == 200
+        await gateway.post(f"{at}/fetches/{uid}/click")
+        await gateway.post(f"{at}/fetches/{uid}/abort")
+
+    async def connections() -> int:
+        info: dict[str, int] = await manager.connection.redis.info("clients")
+        return info["connected_clients"]
+
+    await use("first")
+    before = await connections()
+
+    for number in range(10):
+        await use(f"scope-{number}")
+
+    assert await connections() == before
