@@ -61,8 +61,9 @@ def _channels() -> Document:
             "Lifecycle events until the retention ends: a STREAM with a consumer group "
             "for each subscriber. Its entries have the fields `delivery` "
             "(`<uid>/<event>`), `message` (the event), `id` (of the fetch), `version` "
-            "(of the subscriber set) and `number` (in the scope). Groups are the "
-            "service's: read with XRANGE or XREAD, or run `bgfetch subscribe`.",
+            "(of the subscriber set), `number` (in the scope), `v` (of the message) "
+            "and `state` (version of the registration). Groups are the service's: "
+            "read with XRANGE or XREAD, or run `bgfetch subscribe`.",
             "event",
         ),
         "progress": _channel(

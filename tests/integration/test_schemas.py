@@ -31,7 +31,9 @@ from workers.events import BackgroundFetchEvent
 from workers.service_worker import ServiceWorker
 
 KEYS = ScopeKeys(SCOPE)
-ENTRY = {b"delivery", b"message", b"id", b"version", b"number"}
+ENTRY = {
+    *(b"delivery", b"message", b"id", b"version", b"number", b"v", b"state"),
+}
 
 
 def check(name: str, message: object) -> None:
