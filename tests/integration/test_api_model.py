@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+from redis.exceptions import ResponseError
 
+from broker import scripts
 from tests.model.machine import ApiMachine
+from tests.model.mutants import MUTANTS, Mutant
 
 # The same choices each time, and no search for the shortest program, which may take
 # minutes: `python3 run.py torture api` makes other choices, and searches.
@@ -20,6 +23,16 @@ BOUNDED = settings(
     print_blob=True,
     suppress_health_check=list(HealthCheck),
 )
+
+# Each of these shows within a few rounds; others take more than a test may.
+SHOWN_SOON = {
+    "the id stays taken",
+    "an id is taken twice",
+    "an abort does not look at the map",
+    "a repeated abort is a second one",
+    "a repeated click is a second one",
+    "a dead lane goes on",
+}
 
 
 @pytest.fixture
@@ -38,3 +51,28 @@ def test_random_interleavings_end_as_the_specification_says(
     BF-LIFE-04.
     """
     run_state_machine_as_test(machine, settings=BOUNDED)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_what_a_mutant_changes_is_there(mutant: Mutant) -> None:
+    with mutant.at_large():
+        assert mutant.wrong in scripts.script(mutant.script).source
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "mutant",
+    [each for each in MUTANTS if each.name in SHOWN_SOON],
+    ids=lambda mutant: mutant.name,
+)
+def test_a_script_with_one_thing_wrong_is_found_out(
+    machine: type[ApiMachine], mutant: Mutant
+) -> None:
+    """A judge that finds nothing proves nothing."""
+    found = settings(BOUNDED, report_multiple_bugs=False)
+
+    with (
+        mutant.at_large(),
+        pytest.raises((AssertionError, ResponseError, pytest.fail.Exception)),
+    ):
+        run_state_machine_as_test(machine, settings=found)
