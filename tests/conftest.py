@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 from broker.embedded import EmbeddedServer
 
@@ -25,6 +26,10 @@ TOOLS = {
     "unshare": (("unshare",), "util-linux"),
 }
 NEEDS = "needs "
+
+# How long an example takes tells of the machine, not of the project.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_configure(config: pytest.Config) -> None:

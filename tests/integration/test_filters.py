@@ -493,9 +493,7 @@ def _glob(pattern: str, id: str) -> bool:
     return len(id) in ends
 
 
-@hypothesis_settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
         st.tuples(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.records import ResponseHead, Validators
@@ -519,7 +519,6 @@ content_ranges = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(content_ranges, max_size=2))
 def test_what_is_read_from_a_content_range_is_what_it_says(values: list[str]) -> None:
     found = parse_content_range(values)
@@ -534,7 +533,6 @@ def test_what_is_read_from_a_content_range_is_what_it_says(values: list[str]) ->
         assert found.size > 0
 
 
-@settings(deadline=None)
 @given(
     value=content_ranges,
     status=st.sampled_from([200, 206, 206, 206, 416]),
@@ -579,7 +577,6 @@ heads = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(start=heads, head=heads, stored=st.integers(0, 10), method=st.text(max_size=4))
 def test_no_answer_is_too_strange_to_be_judged(
     start: ResponseHead, head: ResponseHead, stored: int, method: str

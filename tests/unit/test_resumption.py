@@ -147,7 +147,7 @@ WRONG = Quirk(version=1, ignores_if_range=True)
 UNPROVED = Quirk(version=1, ignores_if_range=True, forgets=NO_PROOF)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     kind=st.sampled_from(["tagged", "strong", "weak", "dated", "young", "none"]),
     lengths=st.lists(st.sampled_from([4, 8, 10]), min_size=3, max_size=3),
@@ -171,7 +171,6 @@ def test_no_blob_has_bytes_of_two_versions(
     assert blob is None or blob in versions
 
 
-@settings(deadline=None)
 @given(cuts=st.lists(st.integers(1, 3), min_size=4, max_size=4))
 def test_an_honest_origin_that_breaks_off_is_resumed_to_the_end(
     cuts: list[int],

@@ -4,7 +4,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.records import RecordResult, ResponseHead
@@ -215,7 +215,6 @@ values = st.one_of(
 )
 
 
-@settings(deadline=None)
 @given(
     outcome=st.builds(
         ResponseHead,
