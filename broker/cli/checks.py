@@ -9,10 +9,10 @@ from pathlib import Path
 from anyio import to_thread
 
 from broker.cli import exits
-from broker.cli.quantities import shown_size
 from broker.cli.server_checks import Check, Verdict, server_checks
 from broker.connection import Connection, masked
 from broker.keys import AGENDA
+from broker.quantities import shown_size
 from broker.queue import JobQueue
 from broker.settings import Settings
 from broker.stores import open_store

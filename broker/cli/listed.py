@@ -15,10 +15,10 @@ from broker.cli.exits import ExitCode
 from broker.cli.many import FilterText, StateName, asked
 from broker.cli.options import JSON, RedisURL, ScopeName
 from broker.cli.output import is_terminal, outcome, put_json, say, table
-from broker.cli.quantities import shown_duration, shown_size
 from broker.cli.running import in_scope
 from broker.cli.show import fetch_as_json
 from broker.plain import iso
+from broker.quantities import shown_duration, shown_size
 from schemas.queries import FetchFilter
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, RedisURL
 from broker.cli.output import is_terminal, put_json, say, table
-from broker.cli.quantities import shown_duration
 from broker.cli.running import in_scope
 from broker.plain import iso, origin_as_plain
+from broker.quantities import shown_duration
 
 if TYPE_CHECKING:
     from broker.cli.records import RecordView

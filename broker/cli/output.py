@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from broker.cli.quantities import shown_size
+from broker.quantities import shown_size
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -50,25 +50,3 @@ def parse_moment(text: str) -> datetime | timedelta:
 def seconds(duration: timedelta | None) -> float | None:
     """The duration as asyncio's timeouts take it."""
     return None if duration is None else duration.total_seconds()
-
-
-def shown_size(count: int) -> str:
-    """Bytes in the unit that people read: ``60.0 MiB``."""
-    size = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} PiB"
-
-
-def shown_duration(duration: timedelta) -> str:
-    """A duration in its two largest units: ``1 h 5 min``."""
-    whole = int(duration.total_seconds())
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"

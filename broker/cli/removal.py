@@ -12,9 +12,9 @@ import typer
 from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, RedisURL
 from broker.cli.output import put_json, say, table
-from broker.cli.quantities import shown_size
 from broker.cli.running import configured, in_scope, run
 from broker.cli.sure import Yes, make_sure
+from broker.quantities import shown_size
 
 if TYPE_CHECKING:
     from broker.manager import BackgroundFetchManager

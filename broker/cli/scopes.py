@@ -11,8 +11,8 @@ from broker.cli import removal
 from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, RedisURL, parsed
 from broker.cli.output import put, put_json
-from broker.cli.quantities import shown_size
 from broker.cli.running import in_scope
+from broker.quantities import shown_size
 from schemas.sizes import parse_size
 
 if TYPE_CHECKING:

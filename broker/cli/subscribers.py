@@ -10,10 +10,10 @@ import typer
 from broker.cli.exits import ExitCode
 from broker.cli.options import JSON, RedisURL, ScopeName
 from broker.cli.output import is_terminal, put_json, say, table
-from broker.cli.quantities import shown_duration
 from broker.cli.running import in_scope
 from broker.cli.sure import Yes, make_sure
 from broker.plain import subscriber_as_plain
+from broker.quantities import shown_duration
 
 if TYPE_CHECKING:
     from broker.manager import BackgroundFetchManager

@@ -8,11 +8,11 @@ import json
 import pytest
 
 from broker.agenda import Agenda, Verdict
-from broker.cli.quantities import shown_size
 from broker.keys import FetchKeys
 from broker.lanes import LaneHold, Opened, RecordReport, Refusal
 from broker.manager import BackgroundFetchManager, connect
 from broker.policies import read_rules, write_policy
+from broker.quantities import shown_size
 from broker.queue import queue_key
 from broker.registration import BackgroundFetchRegistration
 from broker.settings import Settings

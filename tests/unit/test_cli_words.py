@@ -14,14 +14,10 @@ from broker.cli.exits import EPILOG, ExitCode, code_of, told
 from broker.cli.files import Folder
 from broker.cli.logs import redacted
 from broker.cli.output import printable
-from broker.cli.quantities import (
-    parse_duration,
-    parse_moment,
-    shown_duration,
-    shown_size,
-)
+from broker.cli.quantities import parse_duration, parse_moment
 from broker.filenames import MAX_BYTES, safe_name
 from broker.plain import iso
+from broker.quantities import shown_duration, shown_size
 from schemas.errors import BackgroundFetchError, StorageError
 from schemas.sizes import parse_size
 

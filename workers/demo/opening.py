@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from importlib.util import find_spec
 
-from broker.cli.quantities import shown_size
 from broker.manager import connect
+from broker.quantities import shown_size
 from schemas.addresses import AddressPolicy
 from schemas.errors import ForbiddenAddress
 from workers.demo.catalogue import Plan

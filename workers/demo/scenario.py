@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from broker.cli.quantities import shown_size
+from broker.quantities import shown_size
 from workers.demo import checks, opening
 from workers.demo.catalogue import RETRY_AFTER, Plan
 from workers.demo.rows import spaced

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-from broker.cli.quantities import shown_size
+from broker.quantities import shown_size
 
 # Colours that can be read on dark and on light ground.
 GOOD, BAD, BUSY, PLAIN, QUIET = "green", "red", "cyan", "bold", "dim"

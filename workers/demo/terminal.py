@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from broker.cli.output import printable
-from broker.cli.quantities import shown_size
+from broker.quantities import shown_size
 from workers.demo.lines import Lines
 from workers.demo.screen import HEADS, PLAIN, QUIET, Bar, Row, Screen, cells
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
+
+from broker.quantities import shown_duration, shown_size
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def size(count: float) -> str:
     """Bytes in the unit that people read: ``60.0 MiB``."""
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if count < 1024:
-            return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} PiB"
+    return shown_size(count)
 
 
 def of(part: int, whole: int) -> str:
@@ -26,18 +24,7 @@ def of(part: int, whole: int) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in their two largest units: ``1 h 5 min``; rounded down."""
-    whole = max(0, int(seconds))
-    if whole < _MINUTE:
-        return f"{whole} s"
-    if whole < _HOUR:
-        return _two(whole // _MINUTE, "min", whole % _MINUTE, "s")
-    if whole < _DAY:
-        return _two(whole // _HOUR, "h", whole % _HOUR // _MINUTE, "min")
-    return _two(whole // _DAY, "d", whole % _DAY // _HOUR, "h")
-
-
-def _two(many: int, large: str, few: int, small: str) -> str:
-    return f"{many} {large} {few} {small}" if few else f"{many} {large}"
+    return shown_duration(timedelta(seconds=seconds))
 
 
 def roughly(seconds: float) -> str:
