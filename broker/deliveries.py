@@ -20,6 +20,8 @@ from schemas.fetches import FetchState
 Rows = list[tuple[str, bytes]]
 """Entries of the event stream: their ids and messages."""
 
+NOBODY = b"-"
+"""The consumer that owns deliveries which wait for their time (R20)."""
 MAX_REASON = 1000
 """Characters of a failure's reason that are kept."""
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from broker.connection import Connection
-from broker.deliveries import Rows
+from broker.deliveries import NOBODY, Rows
 from broker.handover import LOOK_AT, Handed, HandOver
 from broker.keys import LEAVING, PRESENCE, REMOVED, SCOPES, ScopeKeys
 from broker.processes import process_name
@@ -199,8 +199,26 @@ class Inbox:
         return await self._overdue(self._keys.leases)
 
     async def dead_consumers(self) -> list[str]:
-        """Consumers of this subscriber that no longer extend."""
-        return await self._overdue(self._keys.consumers)
+        """Consumers of this subscriber that no longer extend.
+
+        One that was buried, woke and read again has no place until it extends; if it
+        died before that, only the group knows of it.
+        """
+        overdue = await self._overdue(self._keys.consumers)
+        async with self._connection.answering():
+            rows = await self._connection.redis.xinfo_consumers(
+                self._scope.events, self.subscriber
+            )
+        names = [row["name"] for row in rows if row["name"] != NOBODY]
+        if not names:
+            return overdue
+        places = await self._connection.ask("ZMSCORE", self._keys.consumers, *names)
+        unknown = [
+            name.decode()
+            for name, place in zip(names, places, strict=True)
+            if place is None
+        ]
+        return [*overdue, *unknown]
 
     async def _overdue(self, key: str) -> list[str]:
         now = await self._connection.now()

@@ -9,11 +9,10 @@ from enum import StrEnum
 from typing import Self
 
 from broker.connection import Connection
+from broker.deliveries import NOBODY
 from broker.keys import ScopeKeys
 from schemas.filters import EventFilter
 
-NOBODY = b"-"
-"""The consumer that owns deliveries which wait for their time (R20)."""
 COUNTED = 10_000
 """The largest lag that is counted where the events' numbers do not tell it."""
 Entry = tuple[bytes, dict[bytes, bytes]]

@@ -19,6 +19,7 @@ from schemas.errors import InvalidState
 from schemas.events import EventType
 from tests.integration.clock import SCOPE, Clock
 from tests.integration.delivering import begin, collect, read
+from workers.housekeeping import take_over
 
 URL = "https://cdn.example/1"
 Join = Callable[[str], "AsyncIterator[Subscription]"]
@@ -190,6 +191,26 @@ async def test_what_a_dead_process_never_began_moves_without_a_failure(
         f"bgfetch:{SCOPE}:events", "a"
     )
     assert dead.consumer.encode() not in [group["name"] for group in groups]
+
+
+async def test_who_reads_after_its_burial_and_dies_is_buried_again(
+    manager: BackgroundFetchManager,
+    process: Callable[..., object],
+    clock: Clock,
+    settings: Settings,
+) -> None:
+    """R9, R20: it was stopped for longer than a lease, woke, read, and was killed."""
+    woken, heir = await process("a"), await process("a")  # type: ignore[misc]
+    await clock.age_deliveries("a", settings.lease)
+    await take_over(heir)
+    await (await manager.fetch("x", URL)).abort()
+    [lost] = await read(woken)
+
+    await take_over(heir)
+    [delivery] = await collect(heir)
+
+    assert delivery.entry == lost.entry
+    assert (await begin(heir, delivery)).failures == 0
 
 
 async def test_a_failed_delivery_waits_for_its_time_then_becomes_a_dead_letter(
