@@ -12,6 +12,8 @@ for at = ARGV[1], ARGV[2] - 1 do
   local member, seq, us = ARGV[3] .. '/' .. uid, at + 1, 1795386000000000 + at
   redis.call('HSET', KEYS[1] .. uid, 'uid', uid, 'id', 'forged-' .. at,
     'scope', ARGV[3], 'result', 'failure', 'failureReason', 'bad-status',
+    'createdAt', 1795386000000, 'settledAt', 1795386001000, 'records', 1,
+    'recordsAvailable', 0, 'releasedAt', 1795386001000, 'version', 3,
     'hosts', 'cdn.example', 'path', '/' .. at, 'priority', 'auto')
   redis.call('ZADD', KEYS[2], us, member)
   redis.call('ZADD', KEYS[3], us, member)

@@ -76,12 +76,13 @@ def up(
     }
     if target:
         commands[f"subscriber {target}"] = subscriber
+    dashboard = ""
     if find_spec("fastapi") is not None:
         port = port or _usual_port()
         commands["gateway"] = [*program, "serve", "--port", str(port), *logging]
-        say(f"the dashboard is at http://127.0.0.1:{port}/")
+        dashboard = f"http://127.0.0.1:{port}/"
     try:
-        return run(_keep(settings, commands))
+        return run(_keep(settings, commands, dashboard))
     except Interrupted:
         say("all ended")
         return ExitCode.OK
@@ -101,7 +102,9 @@ def _numbers(count: int) -> range:
     return range(1, count + 1)
 
 
-async def _keep(settings: Settings, commands: dict[str, list[str]]) -> int:
+async def _keep(
+    settings: Settings, commands: dict[str, list[str]], dashboard: str
+) -> int:
     """Run the commands; they end in reverse order, and the server last."""
     from broker.cli.children import Child, all_ended, kept
     from broker.cli.local import environment_of, server_for
@@ -109,6 +112,8 @@ async def _keep(settings: Settings, commands: dict[str, list[str]]) -> int:
     async with server_for(settings) as (url, server), AsyncExitStack() as stack:
         say(_told(url, server))
         say(f"bytes are kept in {settings.store_place}")
+        if dashboard:
+            say(f"the dashboard is at {dashboard}")
         environment = environment_of(settings, url)
         tasks = []
         for name, command in commands.items():
