@@ -50,12 +50,13 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.gateway = gateway
     app.state.write_rates = Rates(settings.write_rate, WRITE_BURST)
+    app.state.audit = Audit(lambda: gateway.connection)
     app.add_middleware(LimitedBodies, limit=settings.max_json)
     app.add_middleware(
         Guards,
         hosts=[*settings.hosts, host_of(parse_url(settings.base_url, None))],
         login=Login(settings.accounts),
-        audit=Audit(lambda: app.state.gateway.connection),
+        audit=app.state.audit,
         read_only=settings.read_only,
     )
     tell_problems(app)

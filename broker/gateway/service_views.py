@@ -1,4 +1,4 @@
-"""Processes, queues and origins as the API shows them."""
+"""Processes, queues, origins and actions as the API shows them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Self
 
 from pydantic import Field
 
+from broker.gateway.audit import Action
 from broker.gateway.views import View
 from broker.origins import OriginLook
-from broker.plain import origin_as_plain
+from broker.plain import iso, origin_as_plain
 from broker.processes import ProcessLook
 from broker.queue import WorkerLook
 
@@ -106,3 +107,32 @@ class OriginsView(View):
     """Every origin that is used or remembered, at most 1,000, by name."""
 
     items: list[OriginView]
+
+
+class ActionView(View):
+    """A write that somebody sent, and how it was answered."""
+
+    at: str | None
+    who: str = Field(description="the account; empty where none was proved")
+    address: str = Field(description="where it came from")
+    method: str = Field(examples=["POST"])
+    path: str
+    status: int = Field(description="of the answer", examples=[201])
+
+    @classmethod
+    def of(cls, action: Action) -> Self:
+        """Show an action."""
+        return cls(
+            at=iso(action.at),
+            who=action.who,
+            address=action.address,
+            method=action.method,
+            path=action.path,
+            status=action.status,
+        )
+
+
+class ActionsView(View):
+    """Who did what, the newest first."""
+
+    items: list[ActionView]
