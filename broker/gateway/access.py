@@ -10,6 +10,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from fastapi.dependencies.models import Dependant
 
 from broker.accounts import Account, Role
 from broker.gateway.rates import Rates
@@ -55,8 +56,8 @@ class _Needs:
 
     def __call__(self, request: Request, who: OurCaller) -> None:
         request.state.role = self.role
-        scope = request.path_params.get("scope") or request.query_params.get("scope")
-        if not who.may(self.role, scope or None):
+        scope = _scope_of(request)
+        if not who.may(self.role, scope):
             where = f"scope {scope!r}" if scope else "every scope: name one of yours"
             raise Forbidden(f"{who.name!r} is no {self.role} of {where}")
         if request.method in READING or self.role is Role.SUBSCRIBER:
@@ -69,10 +70,24 @@ class _Needs:
 def needs(role: Role) -> Any:
     """A dependency that lets only callers with ``role`` pass.
 
-    What a path or a query calls ``scope`` is the scope that is meant; where there is
-    none, every scope is.
+    The scope that is meant is the path's, else that of the query where the route reads
+    one; every scope is meant by all other requests.
     """
     return Depends(_Needs(role))
+
+
+def _scope_of(request: Request) -> str | None:
+    if "scope" in request.path_params:
+        return str(request.path_params["scope"])
+    # A word that the route does not read grants nothing.
+    reads = _reads_scope(request.scope["route"].dependant)
+    return request.query_params.get("scope") or None if reads else None
+
+
+def _reads_scope(dependant: Dependant) -> bool:
+    return any(field.alias == "scope" for field in dependant.query_params) or any(
+        _reads_scope(each) for each in dependant.dependencies
+    )
 
 
 def role_of(dependency: object) -> Role | None:

@@ -23,7 +23,8 @@ from broker.gateway.problems import Problem, answer, plain
 
 OPEN_PATHS = ("/healthz", "/readyz", "/problems", "/static/")
 """What everybody may read: it tells nothing of anybody."""
-CHALLENGE = 'Bearer realm="bgfetch", Basic realm="bgfetch", charset="UTF-8"'
+CHALLENGES = ('Basic realm="bgfetch", charset="UTF-8"', 'Bearer realm="bgfetch"')
+"""A field each: browsers understand only the first challenge of one."""
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
@@ -64,7 +65,11 @@ class Guards:
         refused = self._misplaced(request) or await self._unknown(request)
         if refused is not None:
             problem, headers = refused
-            await answer(problem, headers)(scope, receive, guarded)
+            response = answer(problem, headers)
+            if problem.status == HTTPStatus.UNAUTHORIZED:
+                for challenge in CHALLENGES:
+                    response.headers.append("WWW-Authenticate", challenge)
+            await response(scope, receive, guarded)
             return
         async with self._audit.listening(request, guarded) as sending:
             await self._app(scope, receive, sending)
@@ -110,8 +115,7 @@ class Guards:
         try:
             request.state.account = await self._login.account(request)
         except Unknown as error:
-            told = plain(HTTPStatus.UNAUTHORIZED, str(error))
-            return told, {"WWW-Authenticate": CHALLENGE}
+            return _refusal(HTTPStatus.UNAUTHORIZED, str(error))
         except Tries as error:
             told = plain(HTTPStatus.TOO_MANY_REQUESTS, str(error))
             return told, {"Retry-After": f"{error.seconds:.0f}"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +16,6 @@ from playwright.async_api import Browser, async_playwright
 
 from broker.blobs import Durability
 from broker.cli.app import command_line, run
-from broker.gateway import Server, create_app
 from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
 from broker.stream import Subscription
@@ -27,6 +25,7 @@ from tests.integration.clock import SCOPE, Clock
 from tests.integration.commands import Bgfetch
 from tests.integration.delivering import Process
 from tests.integration.s3 import make_bucket, s3_server
+from tests.integration.serving import serving
 from tests.integration.trial import Trials, trials
 from workers.demo.origin import Origin
 from workers.engine import Engine
@@ -124,12 +123,8 @@ def bgfetch(
 @pytest.fixture
 async def gateway(settings: Settings) -> AsyncIterator[AsyncClient]:
     """A client of a gateway that runs in this process, on a port of its own."""
-    server = Server(create_app(settings), "127.0.0.1", 0)
-    serving = asyncio.create_task(server.serve())
-    async with AsyncClient(base_url=server.address, timeout=60) as client:
+    async with serving(settings) as client:
         yield client
-    server.stop()
-    await serving
 
 
 @pytest.fixture

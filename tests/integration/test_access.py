@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -22,15 +21,16 @@ from broker.accounts import (
     password_proof,
     token_proof,
 )
-from broker.gateway import Server, create_app
+from broker.gateway import create_app
 from broker.gateway.access import READING, role_of
 from broker.gateway.audit import Audit
 from broker.gateway.guards import OPEN_PATHS
 from broker.gateway.login import MOST_FAILURES
-from broker.manager import BackgroundFetchManager
+from broker.manager import BackgroundFetchManager, connect
 from broker.settings import Settings
 from tests.integration.clock import SCOPE
 from tests.integration.commands import Bgfetch
+from tests.integration.serving import serving
 
 URL = "https://origin.example/file"
 Serve = Callable[..., Awaitable[AsyncClient]]
@@ -42,17 +42,8 @@ async def serve(settings: Settings) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
         async def start(**update: Any) -> AsyncClient:
-            app = create_app(settings.model_copy(update=update))
-            server = Server(app, "127.0.0.1", 0)
-            serving = asyncio.create_task(server.serve())
-
-            async def stop() -> None:
-                server.stop()
-                await serving
-
-            stack.push_async_callback(stop)
-            client = AsyncClient(base_url=server.address)
-            return await stack.enter_async_context(client)
+            wanted = settings.model_copy(update=update)
+            return await stack.enter_async_context(serving(wanted))
 
         yield start
 
@@ -131,6 +122,51 @@ async def test_an_account_sees_its_scopes_alone(serve: Serve, accounts: Path) ->
     assert mine.status_code == 404
     assert other.status_code == 403
     assert "'see' is no viewer of scope 'other'" in other.json()["detail"]
+
+
+@pytest.mark.parametrize("page", ["/fetches", "/events", "/dead"])
+async def test_pages_that_read_a_scope_are_for_who_may_see_it(
+    serve: Serve, accounts: Path, page: str
+) -> None:
+    client = await serve(accounts=accounts)
+    headers = bearing("viewer-token")
+
+    mine = await client.get(f"{page}?scope={SCOPE}", headers=headers)
+    others = await client.get(f"{page}?scope=other", headers=headers)
+    every = await client.get(page, headers=headers)
+
+    assert [mine.status_code, others.status_code, every.status_code] == [200, 403, 403]
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/api/v1/scopes", "/api/v1/processes", "/workers"]
+)
+async def test_a_scope_that_a_route_does_not_read_opens_nothing(
+    serve: Serve, accounts: Path, path: str
+) -> None:
+    client = await serve(accounts=accounts)
+
+    answer = await client.get(
+        path, params={"scope": SCOPE}, headers=bearing("viewer-token")
+    )
+
+    assert answer.status_code == 403
+
+
+async def test_a_filter_reaches_no_further_than_the_scope_that_was_allowed(
+    serve: Serve, accounts: Path, settings: Settings
+) -> None:
+    client = await serve(accounts=accounts)
+    async with connect(scope="other", settings=settings) as manager:
+        await manager.fetch("hidden", URL, title="Hidden away")
+
+    for query in ("scope:other", "hidden", "scope:other hidden"):
+        page = await client.get(
+            "/fetches",
+            params={"scope": SCOPE, "q": query},
+            headers=bearing("viewer-token"),
+        )
+        assert "Hidden away" not in page.text
 
 
 async def test_the_file_is_read_again_when_it_changes_and_kept_when_it_is_wrong(
@@ -229,6 +265,10 @@ async def test_writes_are_kept_with_who_sent_them_and_reads_are_not(
     await client.get("/api/v1/nowhere", headers=headers)
     await client.post("/api/v1/nowhere?token=s3cret", headers=headers)
 
+    told = await client.get("/api/v1/audit", headers=headers)
+    seen = await client.get("/api/v1/audit", auth=BasicAuth("ada", "pass"))
+    assert told.status_code == 403
+    assert [each["who"] for each in seen.json()["items"]] == ["make"]
     actions = await Audit(lambda: manager.connection).last(10)
     assert [(each.who, each.method, each.path, each.status) for each in actions] == [
         ("make", "POST", "/api/v1/nowhere", 404)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
+import anyio
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from httpx2 import AsyncClient
 from playwright.async_api import Browser, expect
 
+from broker.accounts import Account, Role, entry, password_proof
 from broker.manager import BackgroundFetchManager
+from broker.settings import Settings
 from tests.integration.browsing import live, person
 from tests.integration.clock import SCOPE
 from tests.integration.delivering import Process
+from tests.integration.serving import serving
 from tests.integration.working import perform
 from workers.demo.origin import Origin
 from workers.engine import Engine
@@ -185,6 +190,52 @@ async def test_without_scripts_everything_is_read_and_aborted(
         await expect(page.locator(".card .chip")).to_have_text("aborted")
         await page.goto("/fetches?state=aborted")
         await expect(page.locator(ROW)).to_have_count(1)
+
+
+async def test_all_that_a_filter_matches_is_retried_after_a_question(
+    chromium: Browser, gateway: AsyncClient, manager: BackgroundFetchManager
+) -> None:
+    for number in range(3):
+        registration = await manager.fetch(f"ep-{number}", URL, title=f"Ep {number}")
+        await registration.abort()
+    async with person(chromium, gateway) as page:
+        await page.goto(f"/fetches?scope={SCOPE}&state=aborted&q=id:ep-*")
+        await expect(page.locator(ROW)).to_have_count(3)
+        await page.get_by_role("link", name="Retry all").click()
+        await page.get_by_role("button", name="Retry").click()
+        await expect(page.locator("main")).to_contain_text("3")
+
+    assert sorted(await manager.get_ids()) == ["ep-0", "ep-1", "ep-2"]
+
+
+async def test_a_viewer_logs_in_sees_and_is_refused(
+    chromium: Browser,
+    settings: Settings,
+    manager: BackgroundFetchManager,
+    tmp_path: Path,
+) -> None:
+    viewer = Account("eve", frozenset({Role.VIEWER}), (SCOPE,), password_proof("pass"))
+    accounts = tmp_path / "accounts.toml"
+    await anyio.Path(accounts).write_text(entry(viewer))
+    registration = await manager.fetch("ep-5", URL, title="Episode 5")
+    address = f"/fetches/{SCOPE}/{registration.uid}"
+    login = {"username": "eve", "password": "pass"}
+    guarded = settings.model_copy(update={"accounts": accounts})
+    async with (
+        serving(guarded) as client,
+        person(chromium, client, http_credentials=login) as page,
+    ):
+        await page.goto(f"/fetches?scope={SCOPE}")
+        await live(page)
+        await expect(page.locator(ROW)).to_contain_text("Episode 5")
+        assert await page.get_by_role("button", name="Pause Episode 5").count() == 0
+
+        await page.goto(f"{address}/abort")
+        await expect(page.locator("main")).to_contain_text("no producer of scope")
+        await page.goto("/fetches?scope=other")
+        await expect(page.locator("main")).to_contain_text("no viewer of scope")
+
+    assert await manager.get("ep-5") is registration
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
