@@ -65,6 +65,19 @@ class RecordLook:
         told = (head.get("Content-Length") if head is not None else "") or ""
         return int(told) if told.isascii() and told.isdigit() else 0
 
+    @property
+    def resumes(self) -> int:
+        """Exchanges after the first that went on with what was there."""
+        return max(0, self.state.attempts - 1 - self.state.restarts)
+
+    @property
+    def validator(self) -> str:
+        """What tells the version that is fetched from another (R7); else empty."""
+        validators, head = self.state.validators, self.state.head
+        if validators is not None:
+            return validators.etag or validators.last_modified or ""
+        return (head.get("ETag") or "") if head is not None else ""
+
     @classmethod
     def of(cls, fetch_result: bytes, state: bytes | None, record: bytes | None) -> Self:
         """Read what Redis has: the fetch's result, how far, and the record's state."""

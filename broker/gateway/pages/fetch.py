@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated
@@ -17,19 +18,23 @@ from broker.gateway.access import Role, needs
 from broker.gateway.gateway import OurGateway, OurManager
 from broker.gateway.pages.cards import Sample
 from broker.gateway.pages.catalogue import cards
-from broker.gateway.pages.records import PAGE, records
 from broker.gateway.pages.rendering import PageRoute, render
 from broker.gateway.refusals import NotFound
 from broker.icons import HEADERS
 from broker.keys import FetchKeys
 from broker.manager import BackgroundFetchManager
 from broker.plain import as_plain
+from broker.records import RecordLook, RecordReader
 from broker.registration import BackgroundFetchRegistration
 from broker.timeline import timeline
+from schemas.errors import InvalidState
 from schemas.fetches import FetchState
+from schemas.requests import Request as RecordRequest
 
 ICON_PATIENCE = timedelta(milliseconds=500)
 """How long an answer waits for an icon that is being fetched."""
+RECORDS = 50
+"""Records on a page: a fetch may have a hundred thousand."""
 EMPTY = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
 NOT_HERE = {**HEADERS, "Cache-Control": "private, max-age=5"}
 
@@ -78,9 +83,9 @@ async def show_fetch(
         request,
         "fetch.html",
         card=card,
-        records=await records(gateway.connection, state, start),
+        records=await _records(gateway.shared.reader, keys, start),
         start=start,
-        page=PAGE,
+        page=RECORDS,
         deliveries=await look_at_deliveries(gateway.connection, gateway.settings, keys),
         moments=await timeline(gateway.connection, keys),
         clicked=clicked,
@@ -88,6 +93,14 @@ async def show_fetch(
         raw=json.dumps(as_plain(state), indent=2, ensure_ascii=False),
         commands=_commands(state, str(request.base_url)),
     )
+
+
+async def _records(
+    reader: RecordReader, keys: FetchKeys, start: int
+) -> list[tuple[RecordRequest, RecordLook]]:
+    with suppress(InvalidState):
+        return await reader.page(keys, start, RECORDS)
+    return []  # they are released
 
 
 @router.get("/icon")
