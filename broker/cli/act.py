@@ -16,8 +16,7 @@ from broker.cli.many import (
     StateName,
     Token,
     act_on_many,
-    asked,
-    only,
+    chosen,
 )
 from broker.cli.options import JSON, FetchId, RedisURL, ScopeName, duration_option
 from broker.cli.output import put, put_json, say
@@ -49,10 +48,9 @@ def abort(
 
     Exits 1 if there is none with this id: no fetch ever had it, or it has ended.
     """
-    wanted = asked(filter, state, scope)
-    if (one := only(id, wanted)) is not None:
-        return in_scope(scope, redis_url, partial(_abort, one, json))
-    assert wanted is not None
+    wanted = chosen(id, filter, state, scope)
+    if isinstance(wanted, str):
+        return in_scope(scope, redis_url, partial(_abort, wanted, json))
     return act_on_many(Action.ABORT, wanted, redis_url, token=token, yes=yes, json=json)
 
 
@@ -81,10 +79,9 @@ def pause(
     Only if all of its requests are GET. Exits 0 too if it is paused already, and 1 if
     there is no active fetch with this id. With --filter every one that matches.
     """
-    wanted = asked(filter, state, scope)
-    if (one := only(id, wanted)) is not None:
-        return in_scope(scope, redis_url, partial(_pause, one, True, json))
-    assert wanted is not None
+    wanted = chosen(id, filter, state, scope)
+    if isinstance(wanted, str):
+        return in_scope(scope, redis_url, partial(_pause, wanted, True, json))
     return act_on_many(Action.PAUSE, wanted, redis_url, token=token, yes=yes, json=json)
 
 
@@ -103,10 +100,9 @@ def resume(
     `abort` refuses it. Exits 0 too if it was not paused, and 1 if there is no active
     fetch with this id. With --filter every one that matches.
     """
-    wanted = asked(filter, state, scope)
-    if (one := only(id, wanted)) is not None:
-        return in_scope(scope, redis_url, partial(_pause, one, False, json))
-    assert wanted is not None
+    wanted = chosen(id, filter, state, scope)
+    if isinstance(wanted, str):
+        return in_scope(scope, redis_url, partial(_pause, wanted, False, json))
     return act_on_many(
         Action.RESUME, wanted, redis_url, token=token, yes=yes, json=json
     )

@@ -14,8 +14,7 @@ from broker.cli.many import (
     StateName,
     Token,
     act_on_many,
-    asked,
-    only,
+    chosen,
 )
 from broker.cli.options import JSON, RedisURL, ScopeName
 from broker.cli.output import put, put_json
@@ -44,10 +43,9 @@ def retry(
     The new one has the same id, requests and options. Prints its uid. Exits 1 if the
     newest fetch with this id has not failed, or large bodies of it are released.
     """
-    wanted = asked(filter, state, scope)
-    if (one := only(id, wanted)) is not None:
-        return in_scope(scope, redis_url, partial(_retry, one, json))
-    assert wanted is not None
+    wanted = chosen(id, filter, state, scope)
+    if isinstance(wanted, str):
+        return in_scope(scope, redis_url, partial(_retry, wanted, json))
     return act_on_many(Action.RETRY, wanted, redis_url, token=token, yes=yes, json=json)
 
 
@@ -82,12 +80,11 @@ def forget(
     Its records and bytes go, too. Exits 1 if it is active, or subscribers have not
     settled its events: these expire with --force.
     """
-    wanted = asked(filter, state, scope)
-    if (one := only(id, wanted)) is not None:
+    wanted = chosen(id, filter, state, scope)
+    if isinstance(wanted, str):
         if not yes:
-            make_sure(f"delete the fetch {one!r}, its records and bytes?")
-        return in_scope(scope, redis_url, partial(_forget, one, force, json))
-    assert wanted is not None
+            make_sure(f"delete the fetch {wanted!r}, its records and bytes?")
+        return in_scope(scope, redis_url, partial(_forget, wanted, force, json))
     return act_on_many(
         Action.FORGET,
         wanted,

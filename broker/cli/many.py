@@ -68,15 +68,20 @@ def asked(text: str | None, state: str | None, scope: str) -> FetchFilter | None
     return filter if filter.scope is not None else replace(filter, scope=scope)
 
 
-def only(id: str | None, filter: FetchFilter | None) -> str | None:
-    """The id of the one fetch that is meant; None if those of the filter are.
+def chosen(
+    id: str | None, text: str | None, state: str | None, scope: str
+) -> str | FetchFilter:
+    """What is to be acted on: one fetch, by its id, or all that match a filter.
 
     Raises:
+        InvalidFilter: the filter cannot be understood.
         typer.BadParameter: neither is given, or both.
     """
-    if (id is None) == (filter is None):
+    filter = asked(text, state, scope)
+    found = id if filter is None else filter
+    if found is None or None not in (id, filter):
         raise typer.BadParameter("give the ID of one fetch, or --filter or --state")
-    return id
+    return found
 
 
 def act_on_many(
