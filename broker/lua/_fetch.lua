@@ -21,8 +21,8 @@ local PUBLIC = {
   recordsAvailable = 'flag', pausable = 'flag', paused = 'flag', prompt = 'flag',
 }
 
--- The registration as a message, and the fields that are ours alone. Lua's numbers are
--- exact up to 2^53; what is longer stays decimal text.
+-- The registration as a message, the fields that are ours alone, and all as HGETALL has
+-- them. Lua's numbers are exact up to 2^53; what is longer stays decimal text.
 local function snapshot()
   local flat, state, own = redis.call('HGETALL', fetch), {}, {}
   for i = 1, #flat, 2 do
@@ -37,7 +37,7 @@ local function snapshot()
       own[flat[i]] = value
     end
   end
-  return state, own
+  return state, own, flat
 end
 
 -- Tell whoever listens what the registration looks like now (BF-PROG-01): as snapshot
@@ -154,12 +154,13 @@ local function settle(result, reason)
   redis.call('HINCRBY', scope, 'endedAfter', string.format('%d', now - names[7]))
   redis.call('HSET', fetch, 'result', result, 'failureReason', reason, 'settledAt', now,
     'completion', type, 'holdUntil', now + tonumber(names[4]), 'paused', 0, 'prompt', 0)
-  relist(names[9] == '1' and ':paused' or ':active',
-    reason == 'aborted' and ':aborted' or ':' .. result, ':awaiting')
+  local us = relist(names[2], names[9] == '1' and ':paused' or ':active',
+    reason == 'aborted' and ':aborted' or ':' .. result)
   local record, hold = publish(type, type, announce()), tonumber(names[4])
   if not record or (hold == 0 and waits_for_nobody(record, names[8] == '1')) then
     release()
     return
   end
+  enlist(':awaiting', names[2], us)
   redis.call('ZADD', agenda, now + (hold > 0 and math.min(hold, retention) or retention), member)
 end

@@ -25,15 +25,13 @@ local function unlist(list)
   redis.call('ZREM', common_list .. list, member)
 end
 
--- Its state has changed: it leaves one list, and enters others.
-local function relist(from, ...)
-  local seq = redis.call('HGET', fetch, 'seq')
+-- Its state has changed: it leaves one list and enters another. Returns its us.
+local function relist(seq, from, to)
   local us = redis.call('ZSCORE', common_list, member)
     or 1000 * redis.call('HGET', fetch, 'createdAt')
   unlist(from)
-  for _, list in ipairs({...}) do
-    enlist(list, seq, us)
-  end
+  enlist(to, seq, us)
+  return us
 end
 
 -- It is not retained any longer.

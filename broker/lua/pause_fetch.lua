@@ -23,7 +23,7 @@ elseif state[3] == '1' then
   return {'paused', {}}
 end
 redis.call('HSET', fetch, 'paused', 1, 'pausedAt', now)
-relist(':active', ':paused')
+relist(redis.call('HGET', fetch, 'seq'), ':active', ':paused')
 note('paused')
 redis.call('HSET', KEYS[10], ARGV[5], 1)
 announce()

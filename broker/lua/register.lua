@@ -58,10 +58,13 @@ local us = clock[1] * 1000000 + clock[2]
 enlist('', seq, us)
 enlist(fields.paused == '1' and ':paused' or ':active', seq, us)
 redis.call('SADD', scopes, fields.scope)
-redis.call('PUBLISH', progress, cmsgpack.pack((snapshot())))
 if fields.paused == '1' then
   redis.call('HSET', fetch, 'pausedAt', now)
-  return {'ok', redis.call('HGETALL', fetch), {}}
+end
+local state, _, flat = snapshot()
+redis.call('PUBLISH', progress, cmsgpack.pack(state))
+if state.paused then
+  return {'ok', flat, {}}
 end
 redis.call('ZADD', agenda, now + FAR, member)
 local line = line_of(fields.priority)
@@ -69,4 +72,4 @@ local nobody_waits = redis.call('EXISTS', line.waiting) == 0
 for lane = 0, (limited and 1 or lanes) - 1 do
   wish(line, lane)
 end
-return {'ok', redis.call('HGETALL', fetch), admit(line, nobody_waits)}
+return {'ok', flat, admit(line, nobody_waits)}

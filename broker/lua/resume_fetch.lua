@@ -24,7 +24,7 @@ end
 redis.call('HINCRBY', fetch, 'pausedFor', math.max(0, now - state[3]))
 redis.call('HSET', fetch, 'paused', 0, 'prompt', 0)
 redis.call('HDEL', fetch, 'patience')
-relist(':paused', ':active')
+relist(redis.call('HGET', fetch, 'seq'), ':paused', ':active')
 note('resumed')
 redis.call('HSET', KEYS[12], ARGV[7], 1)
 announce()
